@@ -84,7 +84,9 @@ type Bus interface {
 
 	// Leave takes the member's presence on this instance away, at once or
 	// after a grace period in which Enter on any instance makes it undone
-	// without a word. Leaving where one is not present is no error.
+	// without a word. Leaving where one is not present is no error. The bus
+	// never forgets a leave: with ErrUnavailable it has noted it and carries it
+	// out when it can, unless an Enter of the same member comes first.
 	Leave(ctx context.Context, l *Leaving) error
 
 	// Publish hands over a message. It never blocks on the network; an error
@@ -192,6 +194,7 @@ type Entry struct {
 	User   []byte // the JSON object that others see
 
 	Create    CreateMode
+	CreateKey string        // with MustCreate: a room that the same member created with the same key counts as just created
 	Max       int           // members over all instances; 0: no bound. A member already present is never refused
 	Presence  bool          // false: counted, but not listed nor announced
 	Announce  bool          // publish Joined and Left (never above AnnounceMax members)
@@ -222,16 +225,16 @@ const (
 
 // Entered is what Enter found, all of one moment.
 type Entered struct {
-	Position                 // events up to here are in Missed or came before; later ones are delivered live
-	Created       bool       // the room did not exist before
-	First         bool       // the member was not present before (joined was announced, where it is)
-	Members       [][]byte   // User objects, at most MembersListed
-	Count         int        // of all members
-	Version       uint64     // of the member list
-	Recovered     bool       // Missed holds everything after Resume
-	Missed        []*Event   // oldest first; only with Recovered
-	ForkedAt      uint64     // seq at which the epoch of Resume ended; 0 when it is the current one or unknown
-	OldestHistory uint64     // lowest seq the stream still holds; 0 when empty
+	Position               // events up to here are in Missed or came before; later ones are delivered live
+	Created       bool     // the room did not exist before
+	First         bool     // the member was not present before (joined was announced, where it is)
+	Members       [][]byte // User objects, at most MembersListed
+	Count         int      // of all members
+	Version       uint64   // of the member list
+	Recovered     bool     // Missed holds everything after Resume
+	Missed        []*Event // oldest first; only with Recovered
+	ForkedAt      uint64   // seq at which the epoch of Resume ended; 0 when it is the current one or unknown
+	OldestHistory uint64   // lowest seq the stream still holds; 0 when empty
 }
 
 // Leaving takes a presence away.
