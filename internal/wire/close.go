@@ -1,0 +1,58 @@
+package wire
+
+// CloseCode is a status of RFC 6455 section 7.4, and tells a client what to do
+// next. Each comment below is what docs/protocol.md prints, its "Reconnect" line
+// included.
+type CloseCode uint16
+
+const (
+	// CloseNormal: The client closed, or asked for it. Its members leave their
+	// rooms at once, without grace.
+	// Reconnect: no.
+	CloseNormal CloseCode = 1000
+	// CloseGoingAway: This server is going away.
+	// Reconnect: yes, with backoff.
+	CloseGoingAway CloseCode = 1001
+	// CloseUnsupported: A binary frame; all frames are text.
+	// Reconnect: no, the client is at fault.
+	CloseUnsupported CloseCode = 1003
+	// CloseInvalidData: Text that is not UTF-8.
+	// Reconnect: no, the client is at fault.
+	CloseInvalidData CloseCode = 1007
+	// ClosePolicy: The client broke the protocol: it did not speak `relay.v1`,
+	// or did not authenticate in time.
+	// Reconnect: no, the client is at fault.
+	ClosePolicy CloseCode = 1008
+	// CloseTooBig: A frame or message larger than `limits.frameSize` of `welcome`.
+	// Reconnect: no, the client is at fault.
+	CloseTooBig CloseCode = 1009
+	// CloseRestart: The server or this endpoint restarts.
+	// Reconnect: yes, after the `reconnectAfterMs` of `closing` where there was one.
+	CloseRestart CloseCode = 1012
+	// CloseOverload: The server has too much to do.
+	// Reconnect: yes, with backoff from 5 s up.
+	CloseOverload CloseCode = 1013
+	// CloseUnauthenticated: No credential, a bad one, or one that has expired.
+	// Reconnect: yes, with a fresh token; no without one.
+	CloseUnauthenticated CloseCode = 4401
+	// CloseForbidden: Kicked, banned or refused.
+	// Reconnect: no.
+	CloseForbidden CloseCode = 4403
+	// CloseTimeout: Nothing came for too long, not even a pong.
+	// Reconnect: yes, with backoff.
+	CloseTimeout CloseCode = 4408
+	// CloseSlow: The client did not read as fast as its rooms speak.
+	// Reconnect: yes, with backoff, and resume.
+	CloseSlow CloseCode = 4429
+)
+
+// Reconnect reports whether a client should open another socket after this
+// code; for CloseUnauthenticated only with a fresh token. Codes of no meaning
+// here (1006, proxies' own) come from the network, and are worth another try.
+func (c CloseCode) Reconnect() bool {
+	switch c {
+	case CloseNormal, CloseUnsupported, CloseInvalidData, ClosePolicy, CloseTooBig, CloseForbidden:
+		return false
+	}
+	return true
+}

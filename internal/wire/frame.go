@@ -1,0 +1,116 @@
+package wire
+
+import (
+	"encoding/binary"
+	"sync"
+)
+
+// Class says what may become of a frame when its receiver is slow and its
+// endpoint sheds.
+type Class uint8
+
+// The classes, in the order of what is worth keeping.
+const (
+	ClassReply     Class = iota // answers to requests, and what concerns the connection: never shed
+	ClassSequenced              // has a place in a room's stream, or tells of a hole in it: never shed
+	ClassChat                   // a message of a room without history
+	ClassMember                 // somebody came or went
+	ClassSignal                 // the newest per ShedKey wins
+)
+
+// Sheddable reports whether a slow receiver may do without frames of this class.
+func (c Class) Sheddable() bool { return c >= ClassChat }
+
+// String names the class for metrics.
+func (c Class) String() string {
+	switch c {
+	case ClassReply:
+		return "reply"
+	case ClassSequenced:
+		return "sequenced"
+	case ClassChat:
+		return "chat"
+	case ClassMember:
+		return "member"
+	default:
+		return "signal"
+	}
+}
+
+// ShedKey tells which signals replace each other: those of one sender in one room.
+type ShedKey struct{ RoomID, UserID string }
+
+// Frame is one encoded server message, framed as one unmasked text frame. It is
+// immutable and shared by all who receive it.
+type Frame struct {
+	bytes   []byte
+	payload []byte
+	class   Class
+	shed    ShedKey
+
+	once       sync.Once
+	compressed []byte // written inside once
+}
+
+// Bytes is the whole frame, header included, as it goes to the socket. It must
+// not be changed.
+func (f *Frame) Bytes() []byte { return f.bytes }
+
+// Payload is the JSON inside the frame. It must not be changed.
+func (f *Frame) Payload() []byte { return f.payload }
+
+// Class tells how much the frame is worth under pressure.
+func (f *Frame) Class() Class { return f.class }
+
+// ShedKey is set for ClassSignal only.
+func (f *Frame) ShedKey() ShedKey { return f.shed }
+
+// Compressed is the whole frame for those who have negotiated permessage-deflate
+// without context takeover (RFC 7692), made at the first call: deflate appends
+// the compressed payload to dst. Where it gives up (nil) or wins nothing, the
+// frame stays as it is: RSV1 is set message by message (section 6).
+func (f *Frame) Compressed(deflate func(dst, payload []byte) []byte) []byte {
+	f.once.Do(func() {
+		f.compressed = f.bytes
+		b := deflate(open(len(f.payload)), f.payload)
+		if len(b) > headRoom && len(b)-headRoom < len(f.payload) {
+			f.compressed = header(b, finText|rsv1)
+		}
+	})
+	return f.compressed
+}
+
+const (
+	headRoom = 10   // of the longest header: 2 bytes and a 64-bit length
+	finText  = 0x81 // FIN, opcode 1 (RFC 6455 section 5.2)
+	rsv1     = 0x40 // compressed (RFC 7692 section 6)
+)
+
+// open makes a buffer for a payload of about n bytes, with the head room that
+// header needs in front of it.
+func open(n int) []byte { return make([]byte, headRoom, headRoom+n) }
+
+// seal frames what was appended to a buffer of open.
+func seal(b []byte, c Class) *Frame {
+	return &Frame{bytes: header(b, finText), payload: b[headRoom:len(b):len(b)], class: c}
+}
+
+// header writes the header of RFC 6455 section 5.2 right in front of the payload
+// and returns the frame.
+func header(b []byte, first byte) []byte {
+	n, at := len(b)-headRoom, 0
+	switch {
+	case n < 126:
+		at = 8
+		b[at+1] = byte(n)
+	case n < 1<<16:
+		at = 6
+		b[at+1] = 126
+		binary.BigEndian.PutUint16(b[at+2:], uint16(n))
+	default:
+		b[at+1] = 127
+		binary.BigEndian.PutUint64(b[at+2:], uint64(n))
+	}
+	b[at] = first
+	return b[at:len(b):len(b)]
+}
