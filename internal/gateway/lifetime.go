@@ -1,0 +1,171 @@
+package gateway
+
+import (
+	"context"
+	"math/rand/v2"
+	"time"
+
+	"github.com/wsrelay/relay/internal/gateway/socket"
+	"github.com/wsrelay/relay/internal/wire"
+)
+
+// expiryWarning is how long before the end of a credential the client is told,
+// or half of what was left when it came, if that is less.
+const expiryWarning = time.Minute
+
+// armExpiry sets the clock to the end of the credential now in force.
+func (s *session) armExpiry(at time.Time) {
+	s.mu.Lock()
+	s.warned = false
+	s.mu.Unlock()
+	if at.IsZero() {
+		s.after(-1, nil)
+		return
+	}
+	left := time.Until(at)
+	s.after(left-min(expiryWarning, left/2), func() { s.expire(at) })
+}
+
+// expire warns first and closes at the end.
+func (s *session) expire(at time.Time) {
+	s.mu.Lock()
+	warned := s.warned
+	s.warned = true
+	s.mu.Unlock()
+	if left := time.Until(at); !warned && left > 0 {
+		s.conn.Send(wire.Expiring{In: left}.Frame())
+		s.after(left, func() { s.expire(at) })
+		return
+	}
+	s.conn.Send((&wire.Error{Code: wire.Unauthenticated, Message: "the credential has expired"}).Frame(nil))
+	s.end(wire.CloseUnauthenticated, "credential expired")
+}
+
+func (s *session) authLate() {
+	if s.actor.Load() != nil {
+		return
+	}
+	s.conn.Send((&wire.Error{Code: wire.Unauthenticated, Message: "no auth request came in time"}).Frame(nil))
+	s.end(wire.CloseUnauthenticated, "no credential in time")
+}
+
+// after replaces the session's one timer; a negative d only stops it.
+func (s *session) after(d time.Duration, f func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.timer != nil {
+		s.timer.Stop()
+		s.timer = nil
+	}
+	if f != nil && !s.closed {
+		s.timer = time.AfterFunc(max(d, 0), f)
+	}
+}
+
+// end closes the socket for a reason that the client should know. Only a
+// restart leaves the door open for grace.
+func (s *session) end(code wire.CloseCode, reason string) {
+	s.mu.Lock()
+	if code == wire.CloseForbidden {
+		s.goneFor = reason
+	}
+	s.mu.Unlock()
+	s.conn.Close(code, reason)
+}
+
+func (g *Gateway) remember(s *session) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.draining {
+		return false
+	}
+	g.sessions[s] = struct{}{}
+	return true
+}
+
+func (g *Gateway) forget(s *session) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	delete(g.sessions, s)
+}
+
+// Drain ends all sessions in order: each is told when to come back, each keeps
+// its place until its accepted messages are answered, and they are closed with
+// 1012 spread over `over`, so that they do not all reconnect at once. New
+// handshakes are refused from the first moment. Drain returns when the last
+// session has left its rooms, or when ctx ends.
+func (g *Gateway) Drain(ctx context.Context, over time.Duration) error {
+	g.mu.Lock()
+	g.draining = true
+	list := make([]*session, 0, len(g.sessions))
+	for s := range g.sessions {
+		list = append(list, s)
+	}
+	g.mu.Unlock()
+
+	rand.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
+	start := time.Now()
+	for i, s := range list {
+		at := spread(over, i, len(list))
+		s.conn.Send(wire.Closing{ReconnectAfter: at}.Frame())
+	}
+	for i, s := range list {
+		if !sleep(ctx, spread(over, i, len(list))-time.Since(start)) {
+			break
+		}
+		g.retire(ctx, s)
+	}
+	for _, s := range list {
+		s.conn.Close(wire.CloseRestart, "restart") // whoever the loop did not reach
+	}
+	done := make(chan struct{})
+	go func() { g.work.Wait(); close(done) }()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return ErrDrainCut
+	}
+}
+
+// spread gives the i-th of n its moment within over, with jitter of its slot.
+func spread(over time.Duration, i, n int) time.Duration {
+	slot := over / time.Duration(n)
+	return time.Duration(i)*slot + time.Duration(rand.Int64N(int64(slot)+1))
+}
+
+// retire closes one session once its messages are answered.
+func (g *Gateway) retire(ctx context.Context, s *session) {
+	s.conn.Pause() // what the client sends from here on goes to the next instance
+	g.work.Add(1)
+	go func() {
+		defer g.work.Done()
+		for _, seat := range s.snapshot() {
+			_ = seat.Drained(ctx) // out of time: close all the same
+		}
+		s.conn.Close(wire.CloseRestart, "restart")
+	}()
+}
+
+func sleep(ctx context.Context, d time.Duration) bool {
+	if d <= 0 {
+		return ctx.Err() == nil
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// logClosed writes the line that the one on call looks for.
+func (g *Gateway) logClosed(s *session, cause socket.Cause) {
+	user := ""
+	if a := s.actor.Load(); a != nil {
+		user = a.Identity.ID
+	}
+	g.opt.Log.Debug("connection closed", "connection", s.id, "endpoint", s.ep.Load().Path, "ip", s.ip, "user", user, "code", int(cause.Code), "reason", cause.Reason)
+}

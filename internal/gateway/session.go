@@ -1,0 +1,224 @@
+package gateway
+
+import (
+	"bytes"
+	"context"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/wsrelay/relay/auth"
+	"github.com/wsrelay/relay/internal/gateway/socket"
+	"github.com/wsrelay/relay/internal/room"
+	"github.com/wsrelay/relay/internal/wire"
+)
+
+// maxInFlight bounds the messages of one socket that the bus has not resolved.
+// At the bound the socket is not read until half of them are: the client feels
+// it as a full TCP window.
+const maxInFlight = 256
+
+// session is one client: who it is, where it sits, what it asked for.
+type session struct {
+	gw    *Gateway
+	id    string
+	ip    string
+	conn  socket.Conn
+	leave func() // gives back the place that the door gave
+
+	ep    atomic.Pointer[Endpoint]   // replaced by a reload
+	actor atomic.Pointer[room.Actor] // nil until the client is known
+
+	// Touched by Message and what it starts while the socket is paused; never by
+	// two goroutines at once.
+	req     wire.Request
+	claimed string // the id that a guest gave itself, without prefix
+	rate    bucket
+
+	inFlight atomic.Int32 // messages handed to the bus
+	stalled  atomic.Bool  // paused because of inFlight
+
+	mu      sync.Mutex
+	seats   map[string]*room.Seat // guarded by mu
+	closed  bool                  // guarded by mu
+	timer   *time.Timer           // deadline of the first auth, then the credential's end; guarded by mu
+	warned  bool                  // expiring was sent for the current credential; guarded by mu
+	goneFor string                // set when we close the socket for good, so that grace does not apply; guarded by mu
+}
+
+// open sends the welcome and starts the clocks. pending is the identity found
+// at the handshake, or nil where the client has yet to say who it is.
+func (s *session) open(id *auth.Identity) {
+	ep := s.ep.Load()
+	w := &wire.Welcome{ConnectionID: s.id, Instance: s.gw.opt.Instance, Heartbeat: ep.Heartbeat, Limits: ep.limits()}
+	if id != nil {
+		s.become(id)
+		w.User = s.actor.Load().User
+	}
+	s.conn.Send(w.Frame())
+	if id == nil && ep.Auth.Deadline() > 0 && !ep.Auth.Guests() {
+		s.after(ep.Auth.Deadline(), s.authLate)
+	}
+}
+
+// become takes an identity on. Everything that was joined under an older one
+// keeps its seat or loses it in recheck.
+func (s *session) become(id *auth.Identity) {
+	s.actor.Store(&room.Actor{
+		Identity: id, User: wire.UserJSON(id.ID, id.Name, id.Data, id.Guest),
+		Conn: s.id, Endpoint: s.ep.Load().Path, IP: s.ip,
+	})
+	s.armExpiry(id.Expires)
+}
+
+// Message implements socket.Handler: one request.
+func (s *session) Message(data []byte) {
+	req := &s.req
+	if e := wire.Parse(data, req); e != nil {
+		s.fail(req.ID, e)
+		return
+	}
+	if wait := s.rate.take(s.ep.Load().Requests, time.Now()); wait > 0 {
+		s.fail(req.ID, &wire.Error{Code: wire.RateLimited, RoomID: string(req.RoomID), Message: "too many requests on this connection", Retry: true, RetryAfter: wait})
+		return
+	}
+	if e := s.dispatch(req); e != nil {
+		s.fail(req.ID, e)
+	}
+}
+
+// fail answers with an error, and closes the socket where the error says so.
+func (s *session) fail(id []byte, e *wire.Error) {
+	s.conn.Send(e.Frame(id))
+	if e.Close != 0 {
+		s.end(e.Close, e.Message)
+	}
+}
+
+// dispatch runs what can be answered at once, and hands what needs the bus to
+// a goroutine while the socket is paused: requests of one socket are carried
+// out in their order, and no reader waits for Redis.
+func (s *session) dispatch(req *wire.Request) *wire.Error {
+	switch req.Type {
+	case wire.TypePing:
+		s.conn.Send(wire.Pong{ID: req.ID}.Frame())
+		return nil
+	case wire.TypeAuth:
+		s.async(req, s.authenticate)
+		return nil
+	}
+	if e := s.identify(req); e != nil {
+		return e
+	}
+	switch req.Type {
+	case wire.TypeChat:
+		return s.chat(req)
+	case wire.TypeSignal:
+		return s.signal(req)
+	case wire.TypeCreate:
+		s.async(req, s.create)
+	case wire.TypeJoin:
+		s.async(req, s.join)
+	case wire.TypeExit:
+		s.async(req, s.exit)
+	case wire.TypeMembers:
+		s.async(req, s.members)
+	case wire.TypeHistory:
+		s.async(req, s.history)
+	case wire.TypeRedact:
+		s.async(req, s.redact)
+	default:
+		return &wire.Error{Code: wire.UnknownType, Message: "type: no request is called " + strconv.Quote(string(req.TypeName))}
+	}
+	return nil
+}
+
+// async runs f beside the reader, with the socket paused until it is done. f
+// gets a request of its own: the reader's buffer is not ours after Message.
+func (s *session) async(shared *wire.Request, f func(context.Context, *wire.Request) *wire.Error) {
+	req := new(wire.Request)
+	_ = wire.Parse(bytes.Clone(shared.Raw), req) // it parsed a moment ago
+	s.conn.Pause()
+	s.gw.work.Add(1)
+	go func() {
+		defer s.gw.work.Done()
+		defer s.conn.Resume()
+		ctx, cancel := s.gw.opContext()
+		defer cancel()
+		if e := f(ctx, req); e != nil {
+			s.fail(req.ID, e)
+		}
+	}()
+}
+
+// identify makes sure that the session has an identity and that the request
+// does not claim another.
+func (s *session) identify(req *wire.Request) *wire.Error {
+	if a := s.actor.Load(); a != nil {
+		if id := string(req.User.ID); id == "" || id == a.Identity.ID || (a.Identity.Guest && id == s.claimed) {
+			return nil
+		}
+		return &wire.Error{Code: wire.UserMismatch, RoomID: string(req.RoomID), Message: "user.id: this connection belongs to another user"}
+	}
+	ep := s.ep.Load()
+	if !ep.Auth.Guests() {
+		return &wire.Error{Code: wire.Unauthenticated, Message: "send an auth request with a token first"}
+	}
+	id, err := ep.Auth.Authenticate(context.Background(), auth.Credentials{
+		Claim: auth.Claim{ID: string(req.User.ID), Name: string(req.User.Name), Data: bytes.Clone(req.User.Data)},
+	})
+	if err != nil {
+		return &wire.Error{Code: wire.BadRequest, RoomID: string(req.RoomID), Message: "user: " + err.Error()}
+	}
+	s.claimed = string(req.User.ID)
+	s.become(id)
+	return nil
+}
+
+// Closed implements socket.Handler: the socket is gone, the member may not be.
+func (s *session) Closed(cause socket.Cause) {
+	s.mu.Lock()
+	s.closed = true
+	seats := s.seats
+	s.seats = nil
+	if s.timer != nil {
+		s.timer.Stop()
+	}
+	grace := s.goneFor == "" && !cause.Normal()
+	s.mu.Unlock()
+	s.leave()
+	s.gw.forget(s)
+	s.gw.logClosed(s, cause)
+	if len(seats) == 0 {
+		return
+	}
+	s.gw.work.Add(1)
+	go func() {
+		defer s.gw.work.Done()
+		ctx, cancel := s.gw.opContext()
+		defer cancel()
+		for _, seat := range seats {
+			seat.Leave(ctx, grace)
+		}
+	}()
+}
+
+// Send implements room.Sink.
+func (s *session) Send(f *wire.Frame) { s.conn.Send(f) }
+
+// Evicted implements room.Sink.
+func (s *session) Evicted(seat *room.Seat, reason string) {
+	s.mu.Lock()
+	if s.seats[seat.Room()] == seat {
+		delete(s.seats, seat.Room())
+	}
+	s.mu.Unlock()
+	s.conn.Send((&wire.Exited{RoomID: seat.Room(), Reason: reason}).Frame())
+}
+
+func (s *session) seat(roomID []byte) *room.Seat {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.seats[string(roomID)]
+}

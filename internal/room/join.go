@@ -1,0 +1,212 @@
+package room
+
+import (
+	"context"
+	"errors"
+
+	"github.com/wsrelay/relay/internal/bus"
+	"github.com/wsrelay/relay/internal/room/policy"
+	"github.com/wsrelay/relay/internal/wire"
+)
+
+// Reply encodes the answer to a create or join. It is called while the room's
+// order is held.
+type Reply func(*bus.Entered) *wire.Frame
+
+// Create makes a room and seats its creator. key, when not empty, makes a
+// repeat of the same create by the same user succeed.
+func (g *Registry) Create(ctx context.Context, a *Actor, sink Sink, roomID, key string, reply Reply) (*Seat, *wire.Error) {
+	p, params := g.policies.Load().Match(roomID)
+	if p == nil || !g.allow(p, params, policy.Create, a, roomID) {
+		return nil, g.refuse(wire.Forbidden, roomID, "this room may not be created by you")
+	}
+	e := entry(p, a, roomID)
+	e.Create, e.CreateKey = bus.MustCreate, key
+	return g.enter(ctx, a, sink, p, params, e, reply)
+}
+
+// Join seats an actor in a room, which is made where the policy lets the actor
+// create it. resume, when set, asks for what came after it.
+//
+// Who may not join is told forbidden before anything is looked up, so that
+// nobody can find out which rooms exist.
+func (g *Registry) Join(ctx context.Context, a *Actor, sink Sink, roomID string, resume *bus.Position, reply Reply) (*Seat, *wire.Error) {
+	p, params := g.policies.Load().Match(roomID)
+	if p == nil || !g.allow(p, params, policy.Join, a, roomID) {
+		return nil, g.refuse(wire.Forbidden, roomID, "this room may not be joined by you")
+	}
+	e := entry(p, a, roomID)
+	g.resume(e, resume)
+	e.Create = bus.MustExist
+	if g.allow(p, params, policy.Create, a, roomID) {
+		e.Create = bus.MayCreate
+	}
+	return g.enter(ctx, a, sink, p, params, e, reply)
+}
+
+// Rejoin answers a join for a seat that is taken already: the state of the room
+// now, and what came after resume.
+func (s *Seat) Rejoin(ctx context.Context, resume *bus.Position, reply Reply) *wire.Error {
+	r, a := s.room, s.actor.Load()
+	p := r.rules.Load().policy
+	if p == nil {
+		return r.reg.refuse(wire.Forbidden, r.id, "this room may not be joined by you")
+	}
+	e := entry(p, a, r.id)
+	r.reg.resume(e, resume)
+	e.Create = bus.MayCreate
+	if !r.hush(s) {
+		return &wire.Error{Code: wire.NotMember, RoomID: r.id, Message: "you left this room meanwhile"}
+	}
+	s.who.mu.Lock()
+	at, err := r.reg.bus.Enter(ctx, e)
+	s.who.mu.Unlock()
+	if err != nil {
+		// Whatever was held back is still owed to the seat.
+		if !s.goLive(&bus.Entered{}, nil) {
+			s.leave(ctx, bus.Leaving{})
+		}
+		return refusal(err, r.id)
+	}
+	if !s.goLive(at, reply(at)) {
+		s.leave(ctx, bus.Leaving{})
+		return r.reg.overflowed(r.id)
+	}
+	return nil
+}
+
+// hush puts a live seat behind the join barrier again.
+func (r *Room) hush(s *Seat) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if s.index < 0 {
+		return false
+	}
+	s.live, s.overflow = false, false
+	return true
+}
+
+func (g *Registry) allow(p *policy.Policy, params policy.Params, act policy.Action, a *Actor, roomID string) bool {
+	return p.Allow(act, &policy.Input{
+		User: a.Identity, RoomID: roomID, Params: params, Members: g.count(roomID),
+		Endpoint: a.Endpoint, ClientIP: a.IP,
+	}).Allowed
+}
+
+// count is the number of members of a room as last heard here, 0 for a room
+// that nobody here is in.
+func (g *Registry) count(roomID string) int {
+	sh := g.shardOf(roomID)
+	sh.mu.RLock()
+	r := sh.rooms[roomID]
+	sh.mu.RUnlock()
+	if r == nil {
+		return 0
+	}
+	return r.memberCount()
+}
+
+func entry(p *policy.Policy, a *Actor, roomID string) *bus.Entry {
+	return &bus.Entry{
+		Room: roomID, Member: a.Identity.ID, User: a.User,
+		Max: p.MembersMax, Presence: p.Presence, Announce: p.Announce && p.Presence,
+		Retention: retention(p), Idle: p.Idle, Grace: p.Grace,
+	}
+}
+
+func retention(p *policy.Policy) bus.Retention {
+	if p.History == nil {
+		return bus.Retention{}
+	}
+	return bus.Retention{Keep: p.History.Keep, For: p.History.For}
+}
+
+func (g *Registry) resume(e *bus.Entry, from *bus.Position) {
+	if from != nil {
+		e.Resume, e.ResumeMax, e.ResumeBytes = from, g.opt.ResumeMax, g.opt.ResumeBytes
+	}
+}
+
+// enter is the join barrier of ARCHITECTURE.md: subscription confirmed, seat
+// attached and buffering, presence and position in one step, joined queued,
+// what was buffered and is newer, live.
+func (g *Registry) enter(ctx context.Context, a *Actor, sink Sink, p *policy.Policy, params policy.Params, e *bus.Entry, reply Reply) (*Seat, *wire.Error) {
+	r := g.acquire(e.Room, p, params)
+	pos, err := g.bus.Subscribe(ctx, e.Room, e.Retention.Kept())
+	if err != nil {
+		g.release(r)
+		return nil, refusal(err, e.Room)
+	}
+	s := &Seat{
+		room: r, sink: sink, member: e.Member, conn: a.Conn,
+		who: r.presenceOf(e.Member), limit: g.limits.pin(e.Room, e.Member),
+	}
+	s.actor.Store(a)
+	r.attach(s, pos)
+
+	s.who.mu.Lock()
+	at, err := g.bus.Enter(ctx, e)
+	if err == nil || errors.Is(err, bus.ErrUnknownOutcome) {
+		s.who.sockets++ // leave gives it back
+	}
+	s.who.mu.Unlock()
+	switch {
+	case errors.Is(err, bus.ErrUnknownOutcome):
+		s.leave(ctx, bus.Leaving{})
+		return nil, refusal(err, e.Room)
+	case err != nil:
+		s.abandon()
+		return nil, refusal(err, e.Room)
+	case !s.goLive(at, reply(at)):
+		s.leave(ctx, bus.Leaving{})
+		return nil, g.overflowed(e.Room)
+	}
+	return s, nil
+}
+
+// abandon undoes attach for a seat whose member never got in.
+func (s *Seat) abandon() {
+	r := s.room
+	r.detach(s)
+	r.dropPresence(s.member, s.who)
+	r.reg.bus.Unsubscribe(r.id)
+	r.reg.limits.unpin(s.limit)
+	r.reg.release(r)
+}
+
+func (g *Registry) overflowed(roomID string) *wire.Error {
+	g.stats.JoinOverflow.Add(1)
+	return &wire.Error{Code: wire.Unavailable, RoomID: roomID, Retry: true, Message: "the room was too busy to join; try again"}
+}
+
+// refuse makes the error for something that a rule forbids, and counts it.
+func (g *Registry) refuse(code wire.Code, roomID, message string) *wire.Error {
+	g.stats.Refused.Add(1)
+	return &wire.Error{Code: code, RoomID: roomID, Message: message}
+}
+
+// refusal puts an error of the bus into the client's words.
+func refusal(err error, roomID string) *wire.Error {
+	e := &wire.Error{RoomID: roomID}
+	switch {
+	case errors.Is(err, bus.ErrRoomExists):
+		e.Code, e.Message = wire.RoomExists, "a room of this id exists; join it, or choose another id"
+	case errors.Is(err, bus.ErrRoomNotFound):
+		e.Code, e.Message = wire.RoomNotFound, "there is no such room, and you may not create it"
+	case errors.Is(err, bus.ErrRoomFull):
+		e.Code, e.Message, e.Retry = wire.RoomFull, "the room is full", true
+	case errors.Is(err, bus.ErrKeyReused):
+		e.Code, e.Message = wire.BadRequest, "key: was used with another message in the last 10 minutes; use a new key for a new message"
+	case errors.Is(err, bus.ErrNoHistory):
+		e.Code, e.Message = wire.HistoryUnavailable, "this room keeps no history"
+	case errors.Is(err, bus.ErrNotFound):
+		e.Code, e.Message = wire.BadRequest, "messageId: no such message in this room's history at this seq"
+	case errors.Is(err, bus.ErrUnknownOutcome):
+		e.Code, e.Message, e.Retry, e.Outcome = wire.Unavailable, "no answer came in time; it may have happened", true, wire.OutcomeUnknown
+	case errors.Is(err, bus.ErrUnavailable), errors.Is(err, bus.ErrClosed), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+		e.Code, e.Message, e.Retry = wire.Unavailable, "rooms cannot be reached right now; try again", true
+	default:
+		e.Code, e.Message = wire.Internal, "internal error"
+	}
+	return e
+}

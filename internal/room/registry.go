@@ -1,0 +1,205 @@
+// Package room holds the rooms that have members on this instance: who sits in
+// them, what their policy allows, and the delivery of what the bus brings.
+//
+// A message passes here twice. On its way in, Publish asks the room's policy and
+// hands the message to the bus; on its way back, Deliver encodes it once and
+// queues it to every seat. In between it belongs to the bus, for local members
+// too: one path, one order.
+//
+// A room owns no goroutine. It lives while somebody sits in it or is about to.
+package room
+
+import (
+	"context"
+	"hash/maphash"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/wsrelay/relay/auth"
+	"github.com/wsrelay/relay/internal/bus"
+	"github.com/wsrelay/relay/internal/room/policy"
+	"github.com/wsrelay/relay/internal/wire"
+)
+
+// Actor is who does something through a socket. It is immutable; a refreshed
+// token makes a new one.
+type Actor struct {
+	Identity *auth.Identity
+	User     []byte // what others see of the identity: a JSON object
+	Conn     string // connection id
+	Endpoint string
+	IP       string
+}
+
+// Sink is one socket as a room sees it. Its methods never block and never call
+// back into the room: they are called while the room's order is held.
+type Sink interface {
+	// Send queues a frame.
+	Send(f *wire.Frame)
+	// Evicted tells that the socket lost its seat without asking: the seat is
+	// gone from the room, and the sink tells its client why.
+	Evicted(s *Seat, reason string)
+}
+
+// Reasons of Evicted, and of the Left event that follows.
+const (
+	ReasonPolicy = "policy" // a reload or a new token took the right to be here
+)
+
+// Options of a Registry.
+type Options struct {
+	Bus      bus.Bus
+	Policies *policy.Set
+	Log      *slog.Logger
+	// JoinBuffer bounds the bytes that are held back for one socket between its
+	// subscription and its joined reply. More than that and the join fails.
+	JoinBuffer int
+	// ResumeBytes and ResumeMax bound what one resume brings back.
+	ResumeBytes, ResumeMax int
+	Limiters               int // rate limiters kept, see limiters
+}
+
+const shards = 64
+
+// Registry is all rooms of this instance. It is the bus's Handler.
+type Registry struct {
+	bus      bus.Bus
+	log      *slog.Logger
+	opt      Options
+	policies atomic.Pointer[policy.Set]
+	limits   *limiters
+	seed     maphash.Seed
+	shard    [shards]shard
+	stats    Stats
+}
+
+type shard struct {
+	mu    sync.RWMutex
+	rooms map[string]*Room // guarded by mu
+}
+
+// Stats counts what the registry did. Read with the atomic methods.
+type Stats struct {
+	Rooms, Seats         atomic.Int64 // now
+	Delivered            atomic.Int64 // frames queued to sockets
+	Received             atomic.Int64 // events from the bus for occupied rooms
+	Refused              atomic.Int64 // requests that a policy, limit or rate refused
+	JoinOverflow         atomic.Int64 // joins that failed because the room was too busy meanwhile
+	PublishFailed        atomic.Int64 // messages that the bus refused or lost track of
+	DeliveredUnsequenced atomic.Int64
+}
+
+// New makes an empty registry. The caller starts the bus with it as handler.
+func New(opt Options) *Registry {
+	if opt.JoinBuffer == 0 {
+		opt.JoinBuffer = 1 << 20
+	}
+	if opt.ResumeBytes == 0 {
+		opt.ResumeBytes = 512 << 10
+	}
+	if opt.ResumeMax == 0 {
+		opt.ResumeMax = 1000
+	}
+	g := &Registry{bus: opt.Bus, log: opt.Log, opt: opt, limits: newLimiters(opt.Limiters, time.Now), seed: maphash.MakeSeed()}
+	g.policies.Store(opt.Policies)
+	for i := range g.shard {
+		g.shard[i].rooms = make(map[string]*Room)
+	}
+	return g
+}
+
+// Stats gives the live counters.
+func (g *Registry) Stats() *Stats { return &g.stats }
+
+func (g *Registry) shardOf(room string) *shard {
+	return &g.shard[maphash.String(g.seed, room)%shards]
+}
+
+// acquire returns the room, made on first use, and keeps it alive until
+// release. policy and params are those of the moment; Reload replaces them.
+func (g *Registry) acquire(id string, p *policy.Policy, params policy.Params) *Room {
+	sh := g.shardOf(id)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	r := sh.rooms[id]
+	if r == nil {
+		r = &Room{id: id, reg: g, members: make(map[string]*presence)}
+		r.rules.Store(&rules{policy: p, params: params})
+		sh.rooms[id] = r
+		g.stats.Rooms.Add(1)
+	}
+	r.refs++
+	return r
+}
+
+func (g *Registry) release(r *Room) {
+	sh := g.shardOf(r.id)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	if r.refs--; r.refs == 0 {
+		delete(sh.rooms, r.id)
+		g.stats.Rooms.Add(-1)
+	}
+}
+
+// Deliver implements bus.Handler.
+func (g *Registry) Deliver(e *bus.Event) {
+	sh := g.shardOf(e.Room)
+	sh.mu.RLock()
+	r := sh.rooms[e.Room]
+	sh.mu.RUnlock()
+	if r != nil {
+		g.stats.Received.Add(1)
+		r.deliver(e)
+	}
+}
+
+// each calls f for every room, holding no lock of the registry while it does.
+func (g *Registry) each(f func(*Room)) {
+	var rooms []*Room
+	for i := range g.shard {
+		sh := &g.shard[i]
+		sh.mu.Lock()
+		rooms = rooms[:0]
+		for _, r := range sh.rooms {
+			r.refs++
+			rooms = append(rooms, r)
+		}
+		sh.mu.Unlock()
+		for _, r := range rooms {
+			f(r)
+			g.release(r)
+		}
+	}
+}
+
+// Reload puts new policies in force. Publish, moderate and rates hold from the
+// next request; join is asked again of everyone present, and who fails leaves
+// with ReasonPolicy.
+func (g *Registry) Reload(ctx context.Context, set *policy.Set) {
+	g.policies.Store(set)
+	g.each(func(r *Room) {
+		p, params := set.Match(r.id)
+		r.rules.Store(&rules{policy: p, params: params})
+		for _, s := range r.snapshot() {
+			g.Recheck(ctx, s, s.actor.Load())
+		}
+	})
+}
+
+// Recheck asks the room's join rule again for a seat, after a reload or with
+// the identity of a fresh token. It reports whether the seat was kept.
+func (g *Registry) Recheck(ctx context.Context, s *Seat, a *Actor) bool {
+	ru := s.room.rules.Load()
+	if ru.policy != nil && ru.policy.Allow(policy.Join, ru.input(s.room, a, true)).Allowed {
+		s.actor.Store(a)
+		s.publishOK.Store(publishUnknown)
+		return true
+	}
+	if s.leave(ctx, bus.Leaving{Reason: ReasonPolicy}) {
+		s.sink.Evicted(s, ReasonPolicy)
+	}
+	return false
+}

@@ -1,0 +1,232 @@
+package room
+
+import (
+	"sync"
+	"sync/atomic"
+
+	"github.com/wsrelay/relay/internal/bus"
+	"github.com/wsrelay/relay/internal/room/policy"
+	"github.com/wsrelay/relay/internal/wire"
+)
+
+// Room is one room as this instance sees it.
+type Room struct {
+	id   string
+	reg  *Registry
+	refs int // guarded by the registry's shard lock
+
+	rules atomic.Pointer[rules]
+
+	// mu is the room's order: frames are queued to sockets while it is held, so
+	// that all of them see one order. Sockets' own locks are taken inside it.
+	mu      sync.Mutex
+	seats   []*Seat
+	members map[string]*presence
+	pos     bus.Position // what has been queued to the seats so far
+	placed  bool         // pos is known
+	passed  string       // the epoch before pos.Epoch
+	count   int          // members over all instances, as last heard
+	version uint64       // of the member list, as last heard
+	waiting []waiter     // acks for messages that have not come by yet, by seq
+}
+
+// rules is the policy in force for a room. policy is nil when, after a reload,
+// no rule matches the room any more.
+type rules struct {
+	policy *policy.Policy
+	params policy.Params
+}
+
+func (ru *rules) input(r *Room, a *Actor, member bool) *policy.Input {
+	in := &policy.Input{
+		User: a.Identity, RoomID: r.id, Params: ru.params,
+		Member: member, Endpoint: a.Endpoint, ClientIP: a.IP,
+	}
+	in.Members = r.memberCount()
+	return in
+}
+
+// presence serialises what this instance says about one member of one room:
+// two sockets of a user may come and go at once, and their Enter and Leave must
+// reach the bus in the order in which they are meant. mu is held across calls
+// to the bus, and is taken before Room.mu.
+type presence struct {
+	mu      sync.Mutex
+	sockets int // guarded by mu
+	refs    int // guarded by Room.mu
+}
+
+// waiter is an ack that waits for its place in the sender's own stream.
+type waiter struct {
+	pos  bus.Position
+	done func()
+}
+
+func (r *Room) memberCount() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.count
+}
+
+func (r *Room) snapshot() []*Seat {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return append([]*Seat(nil), r.seats...)
+}
+
+// attach adds a seat that buffers until it goes live.
+func (r *Room) attach(s *Seat, pos bus.Position) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.placed {
+		r.pos, r.placed = pos, true
+	}
+	s.index = len(r.seats)
+	r.seats = append(r.seats, s)
+	r.reg.stats.Seats.Add(1)
+}
+
+// detach removes a seat; false when it was gone already.
+func (r *Room) detach(s *Seat) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if s.index < 0 {
+		return false
+	}
+	last := r.seats[len(r.seats)-1]
+	r.seats[s.index], last.index = last, s.index
+	r.seats[len(r.seats)-1] = nil
+	r.seats = r.seats[:len(r.seats)-1]
+	s.index, s.held = -1, nil
+	r.reg.stats.Seats.Add(-1)
+	if len(r.seats) == 0 {
+		// Nobody is left to see the messages come by, and the bus may stop
+		// bringing them: release who still waits for an ack.
+		r.placed = false
+		r.flushWaiting(true)
+	}
+	return true
+}
+
+func (r *Room) presenceOf(member string) *presence {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	p := r.members[member]
+	if p == nil {
+		p = &presence{}
+		r.members[member] = p
+	}
+	p.refs++
+	return p
+}
+
+func (r *Room) dropPresence(member string, p *presence) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if p.refs--; p.refs == 0 {
+		delete(r.members, member)
+	}
+}
+
+// deliver queues an event to everyone it is for.
+func (r *Room) deliver(e *bus.Event) {
+	f := encode(e, false)
+	if f == nil {
+		return // a kind from a newer version
+	}
+	own := f
+	if e.Kind == bus.Chat && e.Key != "" {
+		own = encode(e, true)
+	}
+	echo := false
+	if p := r.rules.Load().policy; p != nil {
+		echo = p.Echo
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.note(e)
+	n := int64(0)
+	for _, s := range r.seats {
+		out := f
+		if s.member == e.Sender.Member {
+			if e.Kind == bus.Joined || e.Kind == bus.Left || (!echo && s.conn == e.Sender.Conn && e.Sender.Conn != "") {
+				continue
+			}
+			out = own
+		}
+		if s.live {
+			s.sink.Send(out)
+			n++
+		} else {
+			s.hold(e, out, r.reg.opt.JoinBuffer)
+		}
+	}
+	r.reg.stats.Delivered.Add(n)
+	r.flushWaiting(false)
+}
+
+// note keeps what the room knows of itself in step with the stream. mu is held.
+func (r *Room) note(e *bus.Event) {
+	switch e.Kind {
+	case bus.Joined, bus.Left, bus.Resync:
+		if e.Version >= r.version {
+			r.count, r.version = e.Count, e.Version
+		}
+	case bus.Notice:
+		switch e.Notice {
+		case bus.NoticeEpoch:
+			r.passed, r.pos = r.pos.Epoch, bus.Position{Epoch: e.Epoch, Seq: e.To}
+		case bus.NoticeLost:
+			if e.To > r.pos.Seq && e.Epoch == r.pos.Epoch {
+				r.pos.Seq = e.To
+			}
+		case bus.NoticeGap:
+		}
+	default:
+		if e.Sequenced() {
+			r.pos = e.Position
+		}
+	}
+}
+
+// after calls done when everything up to pos has been queued to the seats here:
+// at once when it has, or when nobody here follows the stream.
+func (r *Room) after(pos bus.Position, done func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if pos.Seq == 0 || !r.placed || r.reached(pos) {
+		done()
+		return
+	}
+	i := len(r.waiting)
+	for i > 0 && r.waiting[i-1].pos.Seq > pos.Seq {
+		i--
+	}
+	r.waiting = append(r.waiting, waiter{})
+	copy(r.waiting[i+1:], r.waiting[i:])
+	r.waiting[i] = waiter{pos, done}
+}
+
+// reached reports whether pos has been queued to the seats. mu is held.
+func (r *Room) reached(pos bus.Position) bool {
+	if pos.Epoch == r.pos.Epoch {
+		return pos.Seq <= r.pos.Seq
+	}
+	return pos.Epoch == r.passed
+}
+
+// flushWaiting releases the acks whose place has been reached. mu is held.
+func (r *Room) flushWaiting(all bool) {
+	n := 0
+	for _, w := range r.waiting {
+		if all || r.reached(w.pos) {
+			w.done()
+			continue
+		}
+		r.waiting[n] = w
+		n++
+	}
+	clear(r.waiting[n:])
+	r.waiting = r.waiting[:n]
+}
+
