@@ -6,7 +6,6 @@ import (
 
 	"github.com/wsrelay/relay/internal/bus"
 	"github.com/wsrelay/relay/internal/room/policy"
-	"github.com/wsrelay/relay/internal/wire"
 )
 
 // Room is one room as this instance sees it.
@@ -229,4 +228,3 @@ func (r *Room) flushWaiting(all bool) {
 	clear(r.waiting[n:])
 	r.waiting = r.waiting[:n]
 }
-

@@ -1,0 +1,29 @@
+# make test is all a contributor and CI need: it installs what is missing, then
+# checks and tests everything. It starts its own servers on free ports.
+SHELL := /bin/bash
+GO    ?= go
+TOOL  := $(GO) tool -modfile=tools.mod
+
+.PHONY: test setup lint unit cluster build generate
+
+test: setup lint unit
+
+setup:
+	@bash testdata/setup.sh
+
+build:
+	CGO_ENABLED=0 $(GO) build -trimpath -o relay .
+
+generate:
+	$(GO) generate ./...
+
+lint:
+	@out="$$($(TOOL) gofumpt -l $$(git ls-files '*.go'))"; if [ -n "$$out" ]; then echo "gofumpt would change:"; echo "$$out"; exit 1; fi
+	$(GO) vet ./...
+	$(TOOL) staticcheck ./...
+	$(GO) mod tidy -diff
+
+# Real Redis, Sentinel, Cluster, browsers and foreign clients are part of it; the
+# packages that need whole clusters of servers run last.
+unit:
+	ulimit -n "$$(ulimit -Hn)"; $(TOOL) gotestsum --format pkgname -- -race -timeout 15m ./...
