@@ -74,18 +74,22 @@ func (b *Bus) Enter(_ context.Context, e *bus.Entry) (*bus.Entered, error) {
 
 func (r *room) enter(b *Bus, e *bus.Entry, now time.Time) (*bus.Entered, error) {
 	m := r.members.byID[e.Member]
+	repeat := e.CreateKey != "" && r.createdBy == key{e.Member, e.CreateKey}
 	switch {
-	case e.Create == bus.MustCreate && r.exists:
+	case e.Create == bus.MustCreate && r.exists && !repeat:
 		return nil, bus.ErrRoomExists
 	case e.Create == bus.MustExist && !r.exists:
 		return nil, bus.ErrRoomNotFound
 	case m == nil && e.Max > 0 && len(r.members.byID) >= e.Max:
 		return nil, bus.ErrRoomFull
 	}
-	entered := &bus.Entered{Created: !r.exists, First: m == nil}
+	entered := &bus.Entered{Created: !r.exists || (e.Create == bus.MustCreate && repeat), First: m == nil}
 	if !r.exists {
 		if err := r.create(now); err != nil {
 			return nil, err
+		}
+		if e.Create == bus.MustCreate && e.CreateKey != "" {
+			r.createdBy = key{e.Member, e.CreateKey}
 		}
 	}
 	r.idle = e.Idle

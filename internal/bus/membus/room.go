@@ -16,10 +16,11 @@ type room struct {
 	name  string
 	subs  []sub
 
-	exists bool
-	epoch  string // set once the room keeps history
-	stream stream
-	keys   keys
+	exists    bool
+	createdBy key    // member and Entry.CreateKey; zero where neither was given
+	epoch     string // set once the room keeps history
+	stream    stream
+	keys      keys
 
 	published time.Time     // last message with history
 	keepFor   time.Duration // of the latest retention
@@ -101,7 +102,7 @@ func (r *room) forget() {
 	r.shard.broker.rooms.Add(-1)
 	r.setOccupied()
 	r.exists, r.epoch, r.idle, r.keepFor, r.published = false, "", 0, 0, time.Time{}
-	r.stream, r.members = stream{}, members{}
+	r.stream, r.members, r.createdBy = stream{}, members{}, key{}
 	r.shard.tidy(r)
 }
 

@@ -1,0 +1,280 @@
+package bustest
+
+import (
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/wsrelay/relay/internal/bus"
+)
+
+func faultContracts() []contract {
+	return []contract{
+		{"AnInterruptionLeavesNoHole", 2, interruptedHistory},
+		{"TheLastMessageBeforeSilenceIsFound", 2, interruptedSilence},
+		{"AnInterruptedPlainRoomIsToldOfAGap", 2, interruptedPlain},
+		{"AnInterruptionBeyondHistoryIsToldAsLost", 2, interruptedBeyond},
+		{"AFlushIsToldAsANewEpoch", 2, flushedEpoch},
+		{"MembersComeBackAfterAFlushSilently", 2, flushedPresence},
+		{"AwayIsUnavailableAndHealsByItself", 2, away},
+		{"ALeaveWhileAwayIsNotForgotten", 2, leaveWhileAway},
+		{"CloseWhileAwayResolvesReceipts", 1, closeWhileAway},
+		{"AKilledInstancesMembersLeaveOnce", 2, killed},
+	}
+}
+
+func (s *session) need(hook bool, name string) {
+	s.Helper()
+	if !hook {
+		s.Skipf("the backend cannot %s", name)
+	}
+}
+
+// stream publishes until stop is closed and returns the results of what was
+// published without an error, in order.
+func (s *session) stream(n *node, room string, keep bus.Retention, stop <-chan struct{}) func() []bus.Result {
+	var results []bus.Result
+	done := s.beside(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			result, err := n.publish(chat(room, "speaker", `1`, keep), 3*s.caps.Timeout)
+			if errors.Is(err, bus.ErrClosed) {
+				return
+			}
+			if err == nil && result.Err == nil {
+				results = append(results, result)
+			}
+		}
+	})
+	return func() []bus.Result { <-done; return results }
+}
+
+// consecutive checks that the sequenced events of a room have neither hole nor
+// repeat, a lost notice counting for what it names.
+func (s *session) consecutive(n *node, events []*bus.Event, next uint64) {
+	s.Helper()
+	for _, e := range events {
+		switch {
+		case e.Kind == bus.Notice && e.Notice == bus.NoticeLost:
+			if e.From != next || e.To < e.From {
+				s.Fatalf("instance %d: told of %d to %d as lost when %d was next", n.index, e.From, e.To, next)
+			}
+			next = e.To + 1
+		case e.Sequenced():
+			if e.Seq != next {
+				s.Fatalf("instance %d: got seq %d when %d was next; delivered:%s", n.index, e.Seq, next, showAll(events))
+			}
+			next++
+		}
+	}
+}
+
+func interruptedHistory(s *session) {
+	s.need(s.backend.Interrupt != nil, "be interrupted")
+	s.subscribeAll("room", true)
+	stop := make(chan struct{})
+	wait := s.stream(s.nodes[0], "room", kept, stop)
+	for i := range 5 {
+		s.backend.Interrupt(1)
+		s.await(s.nodes[1], "room", "messages after an interruption", atLeast(50*(i+1)))
+	}
+	close(stop)
+	sent := wait()
+	last := sent[len(sent)-1].Seq
+	for _, n := range s.nodes {
+		events := s.await(n, "room", "the last message", func(events []*bus.Event) bool {
+			return slices.ContainsFunc(events, func(e *bus.Event) bool { return e.Seq == last })
+		})
+		s.consecutive(n, events, 1)
+		if told := of(events, bus.Notice); len(told) > 0 {
+			s.Errorf("instance %d: history held everything, but told%s", n.index, showAll(told))
+		}
+	}
+}
+
+// interruptedSilence publishes once while the receiver is cut off, and never
+// again: only a look at the room's position can find it.
+func interruptedSilence(s *session) {
+	s.need(s.backend.Interrupt != nil, "be interrupted")
+	s.subscribeAll("room", true)
+	s.say(s.nodes[0], "room", 1, kept)
+	s.await(s.nodes[1], "room", "a message", atLeast(1))
+	s.backend.Interrupt(1)
+	s.say(s.nodes[0], "room", 1, kept)
+	s.consecutive(s.nodes[1], s.await(s.nodes[1], "room", "the last message", atLeast(2)), 1)
+}
+
+func interruptedPlain(s *session) {
+	s.need(s.backend.Interrupt != nil, "be interrupted")
+	s.subscribeAll("room", false)
+	s.say(s.nodes[0], "room", 1, plain)
+	s.await(s.nodes[1], "room", "a message", atLeast(1))
+	s.backend.Interrupt(1)
+	events := s.await(s.nodes[1], "room", "a notice", func(events []*bus.Event) bool { return len(of(events, bus.Notice)) > 0 })
+	if e := of(events, bus.Notice)[0]; e.Notice != bus.NoticeGap {
+		s.Errorf("told %s", show(e))
+	}
+	// And it works again.
+	s.say(s.nodes[0], "room", 1, plain)
+	s.await(s.nodes[1], "room", "a message after the gap", atLeast(2))
+}
+
+func interruptedBeyond(s *session) {
+	s.need(s.backend.Interrupt != nil, "be interrupted")
+	keep := bus.Retention{Keep: 5, For: time.Hour}
+	s.subscribeAll("room", true)
+	stop := make(chan struct{})
+	wait := s.stream(s.nodes[0], "room", keep, stop)
+	s.await(s.nodes[1], "room", "messages", atLeast(20))
+	s.backend.Interrupt(1)
+	s.await(s.nodes[1], "room", "messages after the interruption", atLeast(300))
+	close(stop)
+	sent := wait()
+	last := sent[len(sent)-1].Seq
+	events := s.await(s.nodes[1], "room", "the last message", func(events []*bus.Event) bool {
+		return slices.ContainsFunc(events, func(e *bus.Event) bool { return e.Seq == last })
+	})
+	s.consecutive(s.nodes[1], events, 1)
+}
+
+func flushedEpoch(s *session) {
+	s.need(s.backend.Flush != nil, "be flushed")
+	s.subscribeAll("room", true)
+	s.enter(s.nodes[0], entry("room", "m", kept))
+	old := s.say(s.nodes[0], "room", 3, kept)
+	for _, n := range s.nodes {
+		s.await(n, "room", "3 messages", atLeast(3))
+	}
+	s.backend.Flush()
+	first := s.publish(s.nodes[0], chat("room", "m", `"after"`, kept))
+	if first.Epoch == old[0].Epoch {
+		s.Errorf("the epoch outlived its data: %+v", first.Position)
+	}
+	for _, n := range s.nodes {
+		events := s.await(n, "room", "the message after", atLeast(4))
+		chats := of(events, bus.Chat)
+		notice := slices.IndexFunc(events, func(e *bus.Event) bool { return e.Kind == bus.Notice && e.Notice == bus.NoticeEpoch })
+		after := index(events, first.ID)
+		if notice < 0 || notice > after || events[notice].Epoch != first.Epoch || chats[3].Position != first.Position {
+			s.Errorf("instance %d: delivered%s", n.index, showAll(events))
+		}
+	}
+	entered := s.enter(s.nodes[1], resuming("room", "other", kept, old[2].Position))
+	if entered.Recovered {
+		s.Errorf("resumed over the flush: %+v", entered)
+	}
+}
+
+func flushedPresence(s *session) {
+	s.need(s.backend.Flush != nil, "be flushed")
+	s.subscribeAll("room", true)
+	s.enter(s.nodes[0], entry("room", "a", kept))
+	s.enter(s.nodes[1], entry("room", "b", kept))
+	s.backend.Flush()
+	s.eventually("both to be present again", func() bool {
+		page, err := s.nodes[0].Members(s.ctx, "room", "", 10)
+		return err == nil && page.Count == 2 && len(page.Members) == 2
+	})
+	s.expectChanges("room", "a", kept, bus.Joined)
+	s.expectChanges("room", "b", kept, bus.Joined)
+}
+
+func away(s *session) {
+	s.need(s.backend.Down != nil && s.backend.Up != nil, "go away")
+	s.subscribeAll("room", true)
+	s.enter(s.nodes[0], entry("room", "m", kept))
+	s.say(s.nodes[0], "room", 3, kept)
+	for _, n := range s.nodes {
+		s.await(n, "room", "3 messages", atLeast(3))
+	}
+	s.backend.Down()
+	for _, n := range s.nodes {
+		s.eventually("ill health", func() bool { return n.Health() != nil })
+		_, err := n.Enter(s.ctx, entry("room", "late", kept))
+		if !errors.Is(err, bus.ErrUnavailable) && !errors.Is(err, bus.ErrUnknownOutcome) {
+			s.Errorf("instance %d: entering: %v", n.index, err)
+		}
+		result, err := n.publish(chat("room", "m", `1`, kept), 3*s.caps.Timeout)
+		if err == nil {
+			err = result.Err
+		}
+		if !errors.Is(err, bus.ErrUnavailable) && !errors.Is(err, bus.ErrUnknownOutcome) {
+			s.Errorf("instance %d: publishing: %v", n.index, err)
+		}
+	}
+	s.backend.Up()
+	for _, n := range s.nodes {
+		s.eventually("health", func() bool { return n.Health() == nil })
+	}
+	last := s.publish(s.nodes[0], chat("room", "m", `"back"`, kept))
+	for _, n := range s.nodes {
+		events := s.await(n, "room", "the message after", func(events []*bus.Event) bool { return index(events, last.ID) >= 0 })
+		s.consecutive(n, events, 1)
+	}
+	s.expectChanges("room", "m", kept, bus.Joined)
+}
+
+func leaveWhileAway(s *session) {
+	s.need(s.backend.Down != nil && s.backend.Up != nil, "go away")
+	s.subscribeAll("room", true)
+	s.enter(s.nodes[0], entry("room", "m", kept))
+	s.backend.Down()
+	err := s.nodes[0].Leave(s.ctx, &bus.Leaving{Room: "room", Member: "m"})
+	if err != nil && !errors.Is(err, bus.ErrUnavailable) && !errors.Is(err, bus.ErrUnknownOutcome) {
+		s.Errorf("leaving: %v", err)
+	}
+	s.backend.Up()
+	s.eventually("the member to be gone", func() bool {
+		page, err := s.nodes[1].Members(s.ctx, "room", "", 10)
+		return err == nil && page.Count == 0
+	})
+}
+
+func closeWhileAway(s *session) {
+	s.need(s.backend.Down != nil && s.backend.Up != nil, "go away")
+	n := s.nodes[0]
+	s.say(n, "room", 1, kept)
+	s.backend.Down()
+	defer s.backend.Up()
+	var sent []*receipt
+	for range 10 {
+		if r, err := n.send(chat("room", "m", `1`, kept)); err == nil {
+			sent = append(sent, r)
+		} else if !errors.Is(err, bus.ErrUnavailable) {
+			s.Errorf("publishing: %v", err)
+		}
+	}
+	// Close may complain that not everything went out.
+	if err := n.Close(s.ctx); err != nil {
+		s.Logf("closing: %v", err)
+	}
+	for i, r := range sent {
+		if r.calls() != 1 {
+			s.Fatalf("message %d: receipt called %d times when Close returned", i, r.calls())
+		}
+		if !errors.Is(r.result.Err, bus.ErrUnavailable) && !errors.Is(r.result.Err, bus.ErrUnknownOutcome) {
+			s.Errorf("message %d: receipt %+v", i, r.result)
+		}
+	}
+}
+
+func killed(s *session) {
+	s.need(s.backend.Kill != nil && s.caps.Lease > 0, "lose an instance")
+	a := s.nodes[0]
+	s.subscribe(a, "room", true)
+	s.enter(s.nodes[1], entry("room", "both", kept))
+	s.enter(a, entry("room", "both", kept))
+	s.enter(s.nodes[1], entry("room", "ghost", kept))
+	s.backend.Kill(1)
+	s.caps.Timeout += 2 * s.caps.Lease
+	s.awaitLeft(a, "room", "ghost")
+	dead := s.nodes[1]
+	s.nodes = s.nodes[:1]
+	defer func() { s.nodes = append(s.nodes, dead) }()
+	s.expectChanges("room", "ghost", kept, bus.Joined, bus.Left)
+	s.expectChanges("room", "both", kept, bus.Joined)
+}
