@@ -1,0 +1,305 @@
+package socket
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"runtime"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/gorilla/websocket"
+
+	"github.com/wsrelay/relay/internal/wire"
+)
+
+// piped connects a client to a group over an unbuffered pipe, inside a bubble
+// of virtual time.
+func piped(t *testing.T, g *Group, opt Options) (*websocket.Conn, *peer) {
+	t.Helper()
+	client, srv := net.Pipe()
+	p := &peer{got: make(chan string, 100), closed: make(chan Cause, 2)}
+	ln := &oneConn{conn: srv, done: make(chan struct{})}
+	hs := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		c, err := g.Upgrade(w, r, opt)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		p.Conn = c
+		c.Start(p)
+	})}
+	go func() { _ = hs.Serve(ln) }()
+	d := websocket.Dialer{NetDial: func(string, string) (net.Conn, error) { return client, nil }}
+	ws, _, err := d.Dial("ws://x/", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	synctest.Wait()
+	t.Cleanup(func() { _ = ws.Close(); close(ln.done) })
+	return ws, p
+}
+
+// oneConn is a listener that accepts once.
+type oneConn struct {
+	conn net.Conn
+	done chan struct{}
+}
+
+func (l *oneConn) Accept() (net.Conn, error) {
+	if c := l.conn; c != nil {
+		l.conn = nil
+		return c, nil
+	}
+	<-l.done
+	return nil, net.ErrClosed
+}
+func (l *oneConn) Close() error   { return nil }
+func (l *oneConn) Addr() net.Addr { return &net.TCPAddr{} }
+
+func bubble(t *testing.T, f func(t *testing.T, g *Group)) {
+	synctest.Test(t, func(t *testing.T) {
+		g := NewGroup()
+		t.Cleanup(func() {
+			ctx, cancel := context.WithTimeout(context.Background(), time.Millisecond)
+			defer cancel()
+			g.Stop(ctx)
+		})
+		f(t, g)
+	})
+}
+
+func TestSilenceAfterAPingIs4408(t *testing.T) {
+	bubble(t, func(t *testing.T, g *Group) {
+		ws, p := piped(t, g, Options{PingEvery: 25 * time.Second, PongTimeout: 10 * time.Second})
+		start := time.Now()
+		ws.SetPingHandler(func(string) error { return nil }) // sees it, says nothing
+		if c := closeCode(t, ws); c != 4408 {
+			t.Errorf("close code %d", c)
+		}
+		if d := time.Since(start); d < 28*time.Second || d > 36*time.Second {
+			t.Errorf("after %s", d)
+		}
+		_ = ws.Close()
+		if k := <-p.closed; k.Code != wire.CloseTimeout {
+			t.Errorf("cause %+v", k)
+		}
+	})
+}
+
+func TestWhoAnswersPingsStays(t *testing.T) {
+	bubble(t, func(t *testing.T, g *Group) {
+		ws, p := piped(t, g, Options{PingEvery: 25 * time.Second, PongTimeout: 10 * time.Second})
+		var pings atomic.Int64
+		ws.SetPingHandler(func(d string) error {
+			pings.Add(1)
+			return ws.WriteControl(websocket.PongMessage, []byte(d), time.Time{})
+		})
+		go func() { _, _, _ = ws.ReadMessage() }()
+		time.Sleep(10 * time.Minute) // virtual
+		if n := pings.Load(); len(p.closed) > 0 || n < 20 || n > 26 {
+			t.Errorf("%d pings in 10 minutes, closed %d", n, len(p.closed))
+		}
+		_ = ws.Close()
+		<-p.closed
+	})
+}
+
+func TestAMessageThatNeverEndsIsCut(t *testing.T) {
+	bubble(t, func(t *testing.T, g *Group) {
+		ws, p := piped(t, g, Options{MessageWithin: 30 * time.Second})
+		writer := make(chan struct{})
+		go func() {
+			defer close(writer)
+			_, _ = ws.NetConn().Write(frame(false, 1, nil))
+			for {
+				if _, err := ws.NetConn().Write(frame(false, 0, nil)); err != nil {
+					return
+				}
+				time.Sleep(time.Second) // virtual: an empty fragment each second, for ever
+			}
+		}()
+		if c := closeCode(t, ws); c != 1008 {
+			t.Errorf("close code %d", c)
+		}
+		_ = ws.Close()
+		<-p.closed
+		<-writer
+	})
+}
+
+func TestAStuckReaderIsCutWithoutProgress(t *testing.T) {
+	bubble(t, func(t *testing.T, g *Group) {
+		_, p := piped(t, g, Options{WriteStall: 30 * time.Second, CloseWait: 5 * time.Second})
+		start := time.Now()
+		p.Send(text("nobody reads this"))
+		k := <-p.closed
+		if d := time.Since(start); k.Code != wire.CloseSlow || d < 30*time.Second || d > 37*time.Second {
+			t.Errorf("%+v after %s", k, d)
+		}
+		if g.stats.SlowCut.Load() != 1 {
+			t.Error("not counted")
+		}
+	})
+}
+
+func TestAFullQueueDisconnects(t *testing.T) {
+	bubble(t, func(t *testing.T, g *Group) {
+		_, p := piped(t, g, Options{MaxQueue: 1000})
+		for range 100 {
+			p.Send(text("0123456789"))
+		}
+		if q := g.stats.QueuedBytes.Load(); q > 200 {
+			t.Errorf("%d bytes are queued for a client that is cut", q)
+		}
+		if k := <-p.closed; k.Code != wire.CloseSlow {
+			t.Errorf("%+v", k)
+		}
+	})
+}
+
+func TestAReaderThatWakesUpStillSeesWhy(t *testing.T) {
+	bubble(t, func(t *testing.T, g *Group) {
+		ws, p := piped(t, g, Options{MaxQueue: 1000})
+		for range 100 {
+			p.Send(text("0123456789"))
+		}
+		if c := closeCode(t, ws); c != 4429 {
+			t.Errorf("close code %d", c)
+		}
+		_ = ws.Close()
+		<-p.closed
+	})
+}
+
+func signal(user, data string) *wire.Frame {
+	return (&wire.Signal{RoomID: "r", UserID: user, User: []byte(`{}`), Data: []byte(data)}).Frame()
+}
+
+func chat(seq uint64, n int) *wire.Frame {
+	return (&wire.Chat{RoomID: "r", Seq: seq, User: []byte(`{}`), Message: fmt.Appendf(nil, "%d", n)}).Frame()
+}
+
+func TestSheddingKeepsWhatMatters(t *testing.T) {
+	bubble(t, func(t *testing.T, g *Group) {
+		ws, p := piped(t, g, Options{MaxQueue: 4000, Slow: Shed})
+		p.Send(text("first")) // the writer holds this one; all else waits
+		synctest.Wait()
+		var want []string
+		keep := func(f *wire.Frame) {
+			p.Send(f)
+			want = append(want, string(f.Payload()))
+		}
+		for i := range 15 {
+			keep(chat(uint64(i+1), i)) // sequenced: must all arrive
+			p.Send(signal("a", fmt.Sprint(i)))
+			p.Send((&wire.MemberJoined{RoomID: "r", User: []byte(`{}`)}).Frame())
+			p.Send(chat(0, i)) // plain
+		}
+		if len(p.closed) > 0 {
+			t.Fatal("closed")
+		}
+		var got []string
+		_ = ws.SetReadDeadline(time.Now().Add(time.Second))
+		for {
+			_, b, err := ws.ReadMessage()
+			if err != nil {
+				break
+			}
+			if string(b) != string(text("first").Payload()) && contains(want, string(b)) {
+				got = append(got, string(b))
+			}
+		}
+		if fmt.Sprint(got) != fmt.Sprint(want) {
+			t.Errorf("sequenced frames were lost or moved:\n got %v\nwant %v", got, want)
+		}
+		st := &g.stats
+		if st.ShedSignals.Load() == 0 || st.ShedMembers.Load() == 0 {
+			t.Errorf("shed %d signals, %d members, %d chats", st.ShedSignals.Load(), st.ShedMembers.Load(), st.ShedChats.Load())
+		}
+		_ = ws.Close()
+		<-p.closed
+	})
+}
+
+func contains(list []string, s string) bool {
+	for _, x := range list {
+		if x == s {
+			return true
+		}
+	}
+	return false
+}
+
+func TestSheddingCutsWhereSequencedFramesAloneAreTooMuch(t *testing.T) {
+	bubble(t, func(t *testing.T, g *Group) {
+		_, p := piped(t, g, Options{MaxQueue: 1000, Slow: Shed})
+		for i := range 50 {
+			p.Send(chat(uint64(i+1), i))
+		}
+		if k := <-p.closed; k.Code != wire.CloseSlow {
+			t.Errorf("%+v", k)
+		}
+	})
+}
+
+func TestTheNewestSignalOfASenderWins(t *testing.T) {
+	var q queue
+	for i, f := range []*wire.Frame{signal("a", "1"), signal("b", "1"), signal("a", "2"), chat(0, 1), signal("a", "3")} {
+		q.push(item{frame: f, size: 10 + i})
+	}
+	s := q.shed(20)
+	if s.signals != 2 || s.chats != 0 || len(q.items) != 3 {
+		t.Fatalf("%+v, %d items left", s, len(q.items))
+	}
+	if got := string(q.items[2].frame.Payload()); got != string(signal("a", "3").Payload()) {
+		t.Errorf("kept %s", got)
+	}
+	s = q.shed(1000)
+	if s.signals != 2 || s.chats != 1 || q.bytes != 0 {
+		t.Errorf("%+v, %d bytes left", s, q.bytes)
+	}
+}
+
+// A thousand clients that stop reading cost what their queues may hold, and not
+// more: what is queued is shared, and bounded per client.
+func TestMemoryUnderAThousandStuckReadersIsBounded(t *testing.T) {
+	const clients, bound = 1000, 64 << 10
+	s := serve(t, Options{MaxQueue: bound, WriteStall: time.Hour})
+	var peers []*peer
+	for range clients {
+		_, p := s.dial(t, nil)
+		peers = append(peers, p)
+	}
+	heap := func() uint64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	before := heap()
+	payload := make([]byte, 4<<10)
+	for i := range payload {
+		payload[i] = '1'
+	}
+	peak := int64(0)
+	for range 2000 { // 8 MiB for each: more than kernel buffers and queue hold
+		f := (&wire.Chat{RoomID: "r", Seq: 1, User: []byte(`{}`), Message: payload}).Frame()
+		for _, p := range peers {
+			p.Send(f)
+		}
+		peak = max(peak, s.group.stats.QueuedBytes.Load())
+	}
+	if peak > clients*bound {
+		t.Errorf("%d bytes were queued, the bound is %d", peak, clients*bound)
+	}
+	if after := heap(); after > before+clients*16<<10 {
+		t.Errorf("the heap grew from %d to %d", before, after)
+	}
+	if cut := s.group.stats.SlowCut.Load(); cut != clients {
+		t.Errorf("%d of %d were cut", cut, clients)
+	}
+}
