@@ -1,9 +1,7 @@
 package wire
 
 import (
-	"bytes"
 	"fmt"
-	"math/bits"
 	"strconv"
 	"unicode/utf8"
 )
@@ -56,8 +54,19 @@ const (
 	fieldSeq
 	fieldReason
 	fieldToken
-	fieldCount
+
+	// What is inside of user and resume.
+	fieldUserID
+	fieldUserName
+	fieldUserData
+	fieldResumeEpoch
+	fieldResumeSeq
+
+	fieldOther // anything else
 )
+
+// spans are the places of the fields' values in a request.
+type spans [fieldOther + 1]span
 
 // fields are a set of field.
 type fields uint32
@@ -132,6 +141,10 @@ type Request struct {
 	scratch []byte // unescaped strings
 }
 
+// keepScratch is how much of a buffer for unescaped strings a Request keeps for
+// the next Parse. Only long tokens, cursors and reasons ever need more.
+const keepScratch = 4 << 10
+
 // User is what a client says of itself. What it is worth is for the
 // authenticator to say.
 type User struct {
@@ -163,32 +176,20 @@ func (r Request) Format(s fmt.State, _ rune) {
 // data, where it is a value.
 func Parse(b []byte, r *Request) *Error {
 	*r = Request{Raw: b, scratch: r.scratch[:0]}
+	if cap(r.scratch) > keepScratch {
+		r.scratch = nil
+	}
 	if !utf8.Valid(b) {
 		return &Error{Code: BadRequest, Message: "not valid UTF-8", Close: CloseInvalidData}
 	}
-	var found [fieldCount]span
-	w := walker{b: b}
-	for w.next() {
-		name := b[w.key.from:w.key.to]
-		if w.escaped {
-			name = r.unescape(name)
-		}
-		if f, ok := fieldNamed(name); ok {
-			found[f] = w.val
-		}
-	}
-	problem, at := w.problem, w.i
-	if problem == fine {
-		if at = skipSpace(b, at); at < len(b) {
-			problem = badSyntax
-		}
-	}
-	err := r.decodeHead(b, &found)
+	var found spans
+	problem, at := r.scan(b, &found)
+	err := r.decodeHead(&found)
 	if problem != fine {
 		return malformed(b, problem, at)
 	}
 	if err == nil {
-		err = r.decode(b, &found)
+		err = r.decode(&found)
 	}
 	if err != nil {
 		err.RoomID = string(r.RoomID)
@@ -196,44 +197,116 @@ func Parse(b []byte, r *Request) *Error {
 	return err
 }
 
-func fieldNamed(name []byte) (field, bool) {
+// scan checks the whole of b and finds the fields' values. Where there is a
+// problem it tells where.
+func (r *Request) scan(b []byte, found *spans) (problem, int) {
+	w := walker{b: b}
+	for w.next() {
+		f := fieldNamed(r.memberName(&w))
+		if (f == fieldUser || f == fieldResume) && w.i < len(b) && b[w.i] == '{' {
+			found[f] = r.scanInside(&w, f, found)
+		} else {
+			found[f] = w.skip()
+		}
+	}
+	if w.problem == fine {
+		if w.i = skipSpace(b, w.i); w.i < len(b) {
+			w.problem = badSyntax
+		}
+	}
+	return w.problem, w.i
+}
+
+// scanInside is skip for the object of a field that has fields of its own. It
+// forgets what an earlier object of the same name held.
+func (r *Request) scanInside(outer *walker, of field, found *spans) span {
+	if of == fieldUser {
+		found[fieldUserID], found[fieldUserName], found[fieldUserData] = span{}, span{}, span{}
+	} else {
+		found[fieldResumeEpoch], found[fieldResumeSeq] = span{}, span{}
+	}
+	from := outer.i
+	w := walker{b: outer.b, i: from, depth: outer.depth + 1}
+	for w.next() {
+		f := fieldInside(of, r.memberName(&w))
+		found[f] = w.skip()
+	}
+	outer.i, outer.problem = w.i, w.problem
+	if w.problem != fine {
+		return span{}
+	}
+	return span{from, w.i}
+}
+
+// memberName is the name of the member that w stands at.
+func (r *Request) memberName(w *walker) []byte {
+	const longest = 6 * len("traceparent") // every character an escape
+	name := w.b[w.name.from:w.name.to]
+	if w.escaped && len(name) <= longest {
+		return r.unescape(name)
+	}
+	return name
+}
+
+func fieldNamed(name []byte) field {
 	switch string(name) {
 	case "id":
-		return fieldID, true
+		return fieldID
 	case "type":
-		return fieldType, true
+		return fieldType
 	case "roomId":
-		return fieldRoomID, true
+		return fieldRoomID
 	case "user":
-		return fieldUser, true
+		return fieldUser
 	case "message":
-		return fieldMessage, true
+		return fieldMessage
 	case "key":
-		return fieldKey, true
+		return fieldKey
 	case "traceparent":
-		return fieldTraceparent, true
+		return fieldTraceparent
 	case "resume":
-		return fieldResume, true
+		return fieldResume
 	case "cursor":
-		return fieldCursor, true
+		return fieldCursor
 	case "before":
-		return fieldBefore, true
+		return fieldBefore
 	case "after":
-		return fieldAfter, true
+		return fieldAfter
 	case "limit":
-		return fieldLimit, true
+		return fieldLimit
 	case "data":
-		return fieldData, true
+		return fieldData
 	case "messageId":
-		return fieldMessageID, true
+		return fieldMessageID
 	case "seq":
-		return fieldSeq, true
+		return fieldSeq
 	case "reason":
-		return fieldReason, true
+		return fieldReason
 	case "token":
-		return fieldToken, true
+		return fieldToken
 	}
-	return 0, false
+	return fieldOther
+}
+
+func fieldInside(of field, name []byte) field {
+	if of == fieldUser {
+		switch string(name) {
+		case "id":
+			return fieldUserID
+		case "name":
+			return fieldUserName
+		case "data":
+			return fieldUserData
+		}
+		return fieldOther
+	}
+	switch string(name) {
+	case "epoch":
+		return fieldResumeEpoch
+	case "seq":
+		return fieldResumeSeq
+	}
+	return fieldOther
 }
 
 // typeNamed finds a request type; TypeUnknown if it is none of ours.
@@ -281,80 +354,4 @@ func malformed(b []byte, p problem, at int) *Error {
 		e.Message = "not JSON: unexpected character at byte " + strconv.Itoa(at)
 	}
 	return e
-}
-
-// decodeHead reads id and type, and tells what is wrong with them.
-func (r *Request) decodeHead(b []byte, found *[fieldCount]span) *Error {
-	var wrong field = fieldCount
-	if raw := value(b, found[fieldID]); raw != nil {
-		if len(raw) <= MaxID && (raw[0] == '"' || integer(raw)) {
-			r.ID = raw
-		} else {
-			wrong = fieldID
-		}
-	}
-	name, ok := r.text(value(b, found[fieldType]), 1, MaxTypeName)
-	if ok {
-		r.TypeName, r.Type = name, typeNamed(name)
-	} else if wrong == fieldCount {
-		wrong = fieldType
-	}
-	if wrong != fieldCount {
-		return badField(expected[wrong])
-	}
-	return nil
-}
-
-// decode reads the fields of the request's type.
-func (r *Request) decode(b []byte, found *[fieldCount]span) *Error {
-	shape := &shapes[r.Type]
-	for set := shape.uses; set != 0; set &= set - 1 {
-		f := field(bits.TrailingZeros32(uint32(set)))
-		s := found[f]
-		raw := b[s.from:s.to]
-		if f != fieldMessage && f != fieldData {
-			raw = value(b, s)
-		}
-		if len(raw) == 0 {
-			if shape.needs&(1<<f) != 0 {
-				return badField(expected[f])
-			}
-			continue
-		}
-		if wrong := r.decodeField(f, raw); wrong != "" {
-			return badField(wrong)
-		}
-	}
-	if r.HasBefore && r.HasAfter {
-		return badField("before, after: give one of them at most")
-	}
-	return nil
-}
-
-func badField(message string) *Error { return &Error{Code: BadRequest, Message: message} }
-
-// value is the raw value of a span, nil when there is none or it is null.
-func value(b []byte, s span) []byte {
-	if s.to == 0 || b[s.from] == 'n' {
-		return nil
-	}
-	return b[s.from:s.to]
-}
-
-func (r *Request) unescape(s []byte) []byte {
-	n := len(r.scratch)
-	r.scratch = unescape(r.scratch, s)
-	return r.scratch[n:len(r.scratch):len(r.scratch)]
-}
-
-// text reads a JSON string of minLen to maxLen bytes.
-func (r *Request) text(raw []byte, minLen, maxLen int) ([]byte, bool) {
-	if len(raw) == 0 || raw[0] != '"' {
-		return nil, false
-	}
-	s := raw[1 : len(raw)-1]
-	if bytes.IndexByte(s, '\\') >= 0 {
-		s = r.unescape(s)
-	}
-	return s, minLen <= len(s) && len(s) <= maxLen
 }

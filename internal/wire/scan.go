@@ -17,37 +17,40 @@ const (
 	tooDeep
 )
 
-// walker goes through the members of one JSON object, checking all it passes.
+// walker goes through the members of one JSON object, checking all it passes:
+// next stands at a member's value, skip passes it.
 type walker struct {
 	b       []byte
-	i       int  // where to go on
+	i       int
+	depth   int  // objects around this one
 	inside  bool // the opening brace has been read
-	key     span // of the member's name, without its quotes
+	name    span // of the member, without its quotes
 	escaped bool // the name holds escapes
-	val     span // of the member's value
 	problem problem
 }
 
 // span is b[from:to]. The zero span is no value: none starts at 0.
 type span struct{ from, to int }
 
-// next moves to the next member. It returns false after the last one, with i
-// behind the closing brace, and at the first problem, with i at its place.
+// next moves to the value of the next member. It returns false after the last
+// one, with i behind the closing brace, and at a problem, with i at its place.
 func (w *walker) next() bool {
-	b, i := w.b, skipSpace(w.b, w.i)
-	if i >= len(b) {
-		return w.stop(i, badSyntax)
+	if w.problem != fine {
+		return false
 	}
+	b, i := w.b, skipSpace(w.b, w.i)
 	switch {
+	case i >= len(b):
+		return w.stop(i, badSyntax)
+	case w.inside && b[i] == ',':
+		i = skipSpace(b, i+1)
+	case w.inside && b[i] == '}':
+		return w.stop(i+1, fine)
 	case !w.inside && b[i] == '{':
 		w.inside = true
 		if i = skipSpace(b, i+1); i < len(b) && b[i] == '}' {
 			return w.stop(i+1, fine)
 		}
-	case w.inside && b[i] == ',':
-		i = skipSpace(b, i+1)
-	case w.inside && b[i] == '}':
-		return w.stop(i+1, fine)
 	default:
 		return w.stop(i, badSyntax)
 	}
@@ -55,18 +58,23 @@ func (w *walker) next() bool {
 	if p != fine {
 		return w.stop(end, p)
 	}
-	w.key, w.escaped = span{i + 1, end - 1}, escaped
-	i = skipSpace(b, end)
-	if i >= len(b) || b[i] != ':' {
+	w.name, w.escaped = span{i + 1, end - 1}, escaped
+	if i = skipSpace(b, end); i >= len(b) || b[i] != ':' {
 		return w.stop(i, badSyntax)
 	}
-	i = skipSpace(b, i+1)
-	end, p = scanValue(b, i)
-	if p != fine {
-		return w.stop(end, p)
-	}
-	w.val, w.i = span{i, end}, end
+	w.i = skipSpace(b, i+1)
 	return true
+}
+
+// skip passes the value that next stands at and returns where it is. A problem
+// ends the walk, and its value is none.
+func (w *walker) skip() span {
+	from := w.i
+	w.i, w.problem = scanValue(w.b, from, w.depth+1)
+	if w.problem != fine {
+		return span{}
+	}
+	return span{from, w.i}
 }
 
 func (w *walker) stop(i int, p problem) bool {
@@ -81,20 +89,20 @@ func skipSpace(b []byte, i int) int {
 	return i
 }
 
-// scanValue returns the end of the value that starts at i, which is inside the
-// request's own object.
-func scanValue(b []byte, i int) (int, problem) {
+// scanValue returns the end of the value that starts at i, inside of depth
+// objects and arrays.
+func scanValue(b []byte, i, depth int) (int, problem) {
 	if i < len(b) && (b[i] == '{' || b[i] == '[') {
-		return scanNested(b, i)
+		return scanNested(b, i, depth)
 	}
 	return scanScalar(b, i)
 }
 
 // scanNested returns the end of the object or array at i. It keeps one bit per
 // level instead of calling itself, so depth costs nothing but that bit.
-func scanNested(b []byte, i int) (int, problem) {
+func scanNested(b []byte, i, depth int) (int, problem) {
 	var objects [MaxDepth / 64]uint64 // which of the open levels are objects
-	depth := 1                        // the request's own object
+	outside := depth
 	for {
 		// A value starts at i.
 		var p problem
@@ -149,7 +157,7 @@ func scanNested(b []byte, i int) (int, problem) {
 				return i, badSyntax
 			}
 			i++
-			if depth--; depth == 1 {
+			if depth--; depth == outside {
 				return i, fine
 			}
 		}
@@ -246,20 +254,21 @@ func digits(b []byte, i int) int {
 func scanString(b []byte, i int) (end int, escaped bool, p problem) {
 	const ones, highs = 0x0101010101010101, 0x8080808080808080
 	for i++; ; {
-		for len(b)-i >= 8 {
+		if len(b)-i >= 8 {
 			w := binary.LittleEndian.Uint64(b[i:])
 			quote, slash := w^(ones*'"'), w^(ones*'\\')
 			// The top bit of each byte that is a control, a quote or a
 			// backslash; exact up to the lowest such byte, which is all we use.
 			m := ((w-ones*0x20)&^w | (quote-ones)&^quote | (slash-ones)&^slash) & highs
-			if m != 0 {
-				i += bits.TrailingZeros64(m) / 8
-				break
+			if m == 0 {
+				i += 8
+				continue
 			}
-			i += 8
-		}
-		for i < len(b) && b[i] >= 0x20 && b[i] != '"' && b[i] != '\\' {
-			i++
+			i += bits.TrailingZeros64(m) / 8
+		} else {
+			for i < len(b) && b[i] >= 0x20 && b[i] != '"' && b[i] != '\\' {
+				i++
+			}
 		}
 		switch {
 		case i >= len(b) || b[i] < 0x20:
