@@ -121,8 +121,12 @@ func difference(got, want *bus.Event) string {
 	var b strings.Builder
 	g, w := reflect.ValueOf(*got), reflect.ValueOf(*want)
 	for i := range g.NumField() {
-		if x, y := fmt.Sprintf("%+q", g.Field(i)), fmt.Sprintf("%+q", w.Field(i)); x != y {
-			fmt.Fprintf(&b, " %s (%+v, want %+v)", g.Type().Field(i).Name, g.Field(i), w.Field(i))
+		verb := "%+v"
+		if g.Field(i).Kind() == reflect.Slice {
+			verb = "%q"
+		}
+		if x, y := fmt.Sprintf(verb, g.Field(i)), fmt.Sprintf(verb, w.Field(i)); x != y {
+			fmt.Fprintf(&b, " %s (%s, want %s)", g.Type().Field(i).Name, x, y)
 		}
 	}
 	return b.String()

@@ -42,8 +42,8 @@ type Options struct {
 	// forgetting one would break the promise made for it.
 	MaxKeys int64
 	// MaxRooms bounds the rooms that exist; default 1,048,576. At the bound a
-	// new room takes the place of one that has been empty longest (of its
-	// shard); where all are occupied, it is refused as unavailable.
+	// new room takes the place of the one that has been empty longest; where
+	// all are occupied, it is refused as unavailable.
 	MaxRooms int64
 	// Lease is how long the members of an instance that closed without leaving
 	// are kept before their own grace begins; default 10 s. It matters only
@@ -109,7 +109,7 @@ func (b *Broker) shard(room string) *shard {
 func (b *Broker) trim() {
 	for b.historyBytes.Load() > b.opts.MaxHistoryBytes {
 		var oldest *shard
-		age := int64(noHistory)
+		age := int64(never)
 		for i := range b.shards {
 			if at := b.shards[i].stalest.Load(); at < age {
 				oldest, age = &b.shards[i], at
@@ -122,14 +122,36 @@ func (b *Broker) trim() {
 	}
 }
 
+// forgetLongestEmpty makes place for a new room, if a room is empty. Called
+// without any lock.
+func (b *Broker) forgetLongestEmpty() bool {
+	var longest *shard
+	since := int64(never)
+	for i := range b.shards {
+		if at := b.shards[i].longestEmpty.Load(); at < since {
+			longest, since = &b.shards[i], at
+		}
+	}
+	if longest == nil {
+		return false
+	}
+	longest.mu.Lock()
+	defer longest.mu.Unlock()
+	if front := longest.empty.Front(); front != nil {
+		front.Value.(*room).forget()
+	}
+	return true // or someone was faster, which is as good
+}
+
 // shard holds the rooms of one hash value. Its lock is their order, and is
 // held while an event is delivered. No two shards are locked at once.
 type shard struct {
 	broker *Broker
 
-	// stalest is when the front of streams was published to, in Unix
-	// nanoseconds, or noHistory; written under mu, read by Broker.trim without.
-	stalest atomic.Int64
+	// When the front of streams was published to, and since when that of empty
+	// is: Unix nanoseconds, or never. Written under mu, read without.
+	stalest      atomic.Int64
+	longestEmpty atomic.Int64
 
 	mu      sync.Mutex
 	closed  bool
@@ -141,12 +163,13 @@ type shard struct {
 	due     time.Time // when timer fires; zero: not set
 }
 
-const noHistory = 1<<63 - 1
+const never = 1<<63 - 1
 
 func (s *shard) init(b *Broker) {
 	s.broker = b
 	s.rooms = make(map[string]*room)
-	s.stalest.Store(noHistory)
+	s.stalest.Store(never)
+	s.longestEmpty.Store(never)
 }
 
 // room finds the room, or makes a record of it that does not yet exist in the
@@ -183,13 +206,21 @@ func (s *shard) trimStalest() {
 	r.dropOldest((r.stream.n + 1) / 2)
 }
 
-// restamp publishes the age of the stalest stream to Broker.trim.
-func (s *shard) restamp() {
-	at := int64(noHistory)
+// restampStreams and restampEmpty tell the Broker of a new front.
+func (s *shard) restampStreams() {
+	at := int64(never)
 	if front := s.streams.Front(); front != nil {
 		at = front.Value.(*room).published.UnixNano()
 	}
 	s.stalest.Store(at)
+}
+
+func (s *shard) restampEmpty() {
+	at := int64(never)
+	if front := s.empty.Front(); front != nil {
+		at = front.Value.(*room).emptied.UnixNano()
+	}
+	s.longestEmpty.Store(at)
 }
 
 // close stops the timer. Holding the lock joins a running wake; one that comes

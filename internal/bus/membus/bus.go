@@ -166,7 +166,11 @@ func (b *Bus) Publish(m *bus.Message, receipt bus.Receipt) error {
 	var result bus.Result
 	if e.Kind == bus.Chat && m.Retention.Kept() {
 		var err error
-		if result, err = s.append(m, &e); err != nil {
+		result, err = s.append(m, &e)
+		for errors.Is(err, errCrowded) && b.broker.forgetLongestEmpty() {
+			result, err = s.append(m, &e)
+		}
+		if err != nil {
 			return fmt.Errorf("publishing to room %q: %w", e.Room, err)
 		}
 		b.broker.trim()

@@ -2,6 +2,7 @@ package membus
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sort"
@@ -61,15 +62,22 @@ func (b *Bus) Enter(_ context.Context, e *bus.Entry) (*bus.Entered, error) {
 	}
 	defer b.end()
 	s := b.broker.shard(e.Room)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	r := s.room(e.Room)
-	entered, err := r.enter(b, e, time.Now())
+	entered, err := s.enter(b, e)
+	for errors.Is(err, errCrowded) && b.broker.forgetLongestEmpty() {
+		entered, err = s.enter(b, e)
+	}
 	if err != nil {
-		s.tidy(r)
 		return nil, fmt.Errorf("entering room %q: %w", e.Room, err)
 	}
 	return entered, nil
+}
+
+func (s *shard) enter(b *Bus, e *bus.Entry) (*bus.Entered, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := s.room(e.Room)
+	defer s.tidy(r) // where it was refused
+	return r.enter(b, e, time.Now())
 }
 
 func (r *room) enter(b *Bus, e *bus.Entry, now time.Time) (*bus.Entered, error) {
@@ -289,6 +297,7 @@ func (ms *members) after(rank uint64) int {
 
 // page lists members after a rank; next is the rank to go on from, 0 at the end.
 func (ms *members) page(rank uint64, limit int) (users [][]byte, next uint64) {
+	users = make([][]byte, 0, max(0, min(limit, len(ms.order)-ms.gone)))
 	for _, p := range ms.order[ms.after(rank):] {
 		if p.member == nil {
 			continue

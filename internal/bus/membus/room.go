@@ -56,17 +56,16 @@ func (r *room) position() bus.Position {
 	return bus.Position{Epoch: r.epoch, Seq: r.stream.last}
 }
 
+// errCrowded asks for forgetLongestEmpty and another try.
+var errCrowded = fmt.Errorf("%w: no more rooms are kept in memory", bus.ErrUnavailable)
+
 // create makes the room exist, without members.
 func (r *room) create(now time.Time) error {
 	b := r.shard.broker
-	if b.rooms.Load() >= b.opts.MaxRooms {
-		longest := r.shard.empty.Front()
-		if longest == nil {
-			return fmt.Errorf("%w: %d rooms exist, no more are kept", bus.ErrUnavailable, b.rooms.Load())
-		}
-		longest.Value.(*room).forget()
+	if b.rooms.Add(1) > b.opts.MaxRooms {
+		b.rooms.Add(-1)
+		return errCrowded
 	}
-	b.rooms.Add(1)
 	r.exists = true
 	r.setEmpty(now)
 	return nil
@@ -86,12 +85,14 @@ func (r *room) keep(retention bus.Retention) (changed bool) {
 func (r *room) setEmpty(now time.Time) {
 	r.emptied = now
 	r.inEmpty = r.shard.empty.PushBack(r)
+	r.shard.restampEmpty()
 }
 
 func (r *room) setOccupied() {
 	if r.inEmpty != nil {
 		r.shard.empty.Remove(r.inEmpty)
 		r.inEmpty = nil
+		r.shard.restampEmpty()
 	}
 }
 

@@ -120,7 +120,7 @@ func (r *room) store(e *bus.Event, retention bus.Retention, now time.Time) {
 	if over := r.stream.n - retention.Keep; over > 0 {
 		r.dropOldest(over)
 	}
-	r.shard.restamp()
+	r.shard.restampStreams()
 }
 
 // dropOldest removes the n oldest places of the stream.
@@ -133,7 +133,7 @@ func (r *room) dropOldest(n int) {
 	if r.stream.n == 0 && r.inStreams != nil {
 		r.shard.streams.Remove(r.inStreams)
 		r.inStreams = nil
-		r.shard.restamp()
+		r.shard.restampStreams()
 	}
 }
 
