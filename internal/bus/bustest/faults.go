@@ -30,16 +30,18 @@ func (s *session) need(hook bool, name string) {
 	}
 }
 
-// stream publishes until stop is closed and returns the results of what was
-// published without an error, in order.
+// stream publishes about a thousand messages a second until stop is closed; the
+// function it returns waits and gives the results of those without an error.
 func (s *session) stream(n *node, room string, keep bus.Retention, stop <-chan struct{}) func() []bus.Result {
 	var results []bus.Result
 	done := s.beside(func() {
+		pace := time.NewTicker(time.Millisecond)
+		defer pace.Stop()
 		for {
 			select {
 			case <-stop:
 				return
-			default:
+			case <-pace.C:
 			}
 			result, err := n.publish(chat(room, "speaker", `1`, keep), 3*s.caps.Timeout)
 			if errors.Is(err, bus.ErrClosed) {
@@ -51,6 +53,13 @@ func (s *session) stream(n *node, room string, keep bus.Retention, stop <-chan s
 		}
 	})
 	return func() []bus.Result { <-done; return results }
+}
+
+// awaitMore waits for n messages more than there are.
+func (s *session) awaitMore(n *node, room string, more int) {
+	s.Helper()
+	events, _ := n.tap.room(room)
+	s.await(n, room, "more messages", atLeast(len(of(events, bus.Chat))+more))
 }
 
 // consecutive checks that the sequenced events of a room have neither hole nor
@@ -75,12 +84,13 @@ func (s *session) consecutive(n *node, events []*bus.Event, next uint64) {
 
 func interruptedHistory(s *session) {
 	s.need(s.backend.Interrupt != nil, "be interrupted")
+	keep := bus.Retention{Keep: 100_000, For: time.Hour}
 	s.subscribeAll("room", true)
 	stop := make(chan struct{})
-	wait := s.stream(s.nodes[0], "room", kept, stop)
-	for i := range 5 {
+	wait := s.stream(s.nodes[0], "room", keep, stop)
+	for range 5 {
 		s.backend.Interrupt(1)
-		s.await(s.nodes[1], "room", "messages after an interruption", atLeast(50*(i+1)))
+		s.awaitMore(s.nodes[1], "room", 50)
 	}
 	close(stop)
 	sent := wait()
@@ -129,9 +139,9 @@ func interruptedBeyond(s *session) {
 	s.subscribeAll("room", true)
 	stop := make(chan struct{})
 	wait := s.stream(s.nodes[0], "room", keep, stop)
-	s.await(s.nodes[1], "room", "messages", atLeast(20))
+	s.awaitMore(s.nodes[1], "room", 20)
 	s.backend.Interrupt(1)
-	s.await(s.nodes[1], "room", "messages after the interruption", atLeast(300))
+	s.awaitMore(s.nodes[1], "room", 50)
 	close(stop)
 	sent := wait()
 	last := sent[len(sent)-1].Seq
