@@ -27,7 +27,8 @@ import (
 	"github.com/wsrelay/relay/internal/wire"
 )
 
-// Endpoint is one path that clients connect to.
+// Endpoint is one path that clients connect to. It is immutable; a reload makes
+// another, which may share the Door.
 type Endpoint struct {
 	Path   string
 	Auth   *auth.Chain
@@ -39,14 +40,17 @@ type Endpoint struct {
 	Requests           float64 // per second and connection; 0: no bound
 }
 
+func (e *Endpoint) limits() wire.Limits {
+	return wire.Limits{FrameSize: e.Socket.MaxMessage, RequestsPerSecond: e.Requests, Rooms: e.RoomsPerConnection}
+}
+
 // Options of a Gateway.
 type Options struct {
 	Instance  string // name of this instance, part of every connection id
 	Rooms     *room.Registry
 	Sockets   *socket.Group
 	Log       *slog.Logger
-	Dev       bool          // errors carry hints that name the line of relay.yaml
-	OpTimeout time.Duration // bound on a request that needs the bus
+	OpTimeout time.Duration // bound on a request that needs the bus; default 5 s
 	Endpoints []*Endpoint
 }
 
@@ -55,7 +59,7 @@ type Gateway struct {
 	opt       Options
 	endpoints atomic.Pointer[map[string]*Endpoint]
 	nextConn  atomic.Uint64
-	work      sync.WaitGroup // sessions that still clean up
+	work      sync.WaitGroup // requests under way and sessions that clean up
 
 	mu       sync.Mutex
 	sessions map[*session]struct{} // guarded by mu
@@ -66,9 +70,6 @@ type Gateway struct {
 func New(opt Options) *Gateway {
 	if opt.OpTimeout == 0 {
 		opt.OpTimeout = 5 * time.Second
-	}
-	if opt.Instance == "" {
-		opt.Instance = NewInstanceName()
 	}
 	g := &Gateway{opt: opt, sessions: make(map[*session]struct{})}
 	g.setEndpoints(opt.Endpoints)
@@ -102,23 +103,16 @@ func (g *Gateway) Paths() []string {
 	return p
 }
 
-// Serves reports whether a request is for one of the endpoints: its path is,
-// and it asks for an upgrade.
-func (g *Gateway) Serves(r *http.Request) bool {
-	_, ok := (*g.endpoints.Load())[r.URL.Path]
-	return ok && strings.EqualFold(r.Header.Get("Upgrade"), "websocket")
-}
-
-// ServeHTTP admits, identifies and upgrades.
+// ServeHTTP admits, identifies and upgrades. Who is not let in for who they are
+// is told after the upgrade, because a browser would not get to see it before.
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	ep := (*g.endpoints.Load())[r.URL.Path]
 	if ep == nil {
-		http.NotFound(w, r)
+		http.Error(w, "no endpoint here: see endpoints in relay.yaml", http.StatusNotFound)
 		return
 	}
 	if g.isDraining() {
-		w.Header().Set("Retry-After", "1")
-		http.Error(w, "this instance is shutting down; connect again", http.StatusServiceUnavailable)
+		(&door.Refusal{Status: http.StatusServiceUnavailable, RetryAfter: time.Second, Body: "this instance is shutting down; connect again"}).Write(w)
 		return
 	}
 	adm, refusal := ep.Door.Admit(r)
@@ -126,15 +120,37 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		refusal.Write(w)
 		return
 	}
-	s := &session{gw: g, ep: ep, id: g.connectionID(), ip: adm.ClientIP.String(), leave: adm.Release}
-	s.begin(r)
-	conn, err := socket.Upgrade(w, r, ep.Socket, g.opt.Sockets, s)
+	id, authErr := g.present(r, ep)
+	s := &session{gw: g, id: g.connectionID(), ip: adm.ClientIP.String(), leave: adm.Release}
+	s.ep.Store(ep)
+	conn, err := g.opt.Sockets.Upgrade(w, r, ep.Socket)
 	if err != nil {
 		adm.Release()
 		g.opt.Log.Debug("handshake refused", "endpoint", ep.Path, "ip", s.ip, "error", err)
 		return
 	}
-	_ = conn
+	s.conn = conn
+	switch {
+	case authErr != nil:
+		s.refuse(nil, authErr)
+	case !g.remember(s):
+		s.conn.Close(wire.CloseRestart, "restart")
+	default:
+		s.open(id)
+	}
+	conn.Start(s)
+}
+
+// present judges the credential of a handshake. A nil Identity without an error
+// means that there was none, and that more may come.
+func (g *Gateway) present(r *http.Request, ep *Endpoint) (*auth.Identity, error) {
+	cred := ep.Auth.Places().Collect(r)
+	if !ep.Auth.Presented(cred) && (ep.Auth.Guests() || ep.Auth.Deadline() > 0) {
+		return nil, nil
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), g.opt.OpTimeout)
+	defer cancel()
+	return ep.Auth.Authenticate(ctx, cred)
 }
 
 // connectionID names a socket: the instance, so that any other can find it, and
@@ -162,17 +178,17 @@ func (g *Gateway) isDraining() bool {
 	return g.draining
 }
 
-// ErrDrainCut is returned by Drain when its time ran out before every session
-// had ended in order.
-var ErrDrainCut = errors.New("drain ran out of time")
-
-// authFailure turns an error of an authenticator into what the client sees.
-// The reason goes to the log alone: it helps whoever forges tokens.
-func authFailure(err error) (*wire.Error, wire.CloseCode) {
-	if errors.Is(err, auth.ErrUnavailable) {
-		return &wire.Error{Code: wire.Unavailable, Message: "credentials cannot be checked right now; try again", Retry: true}, wire.CloseOverload
+// authFailure turns an error of an authenticator into what the client sees. The
+// reason goes to the log alone: it would help whoever forges tokens.
+func authFailure(err error) *wire.Error {
+	switch {
+	case errors.Is(err, auth.ErrUnavailable):
+		return &wire.Error{Code: wire.Unavailable, Message: "credentials cannot be checked right now; try again", Retry: true, Close: wire.CloseOverload}
+	case errors.Is(err, auth.ErrNoCredential):
+		return &wire.Error{Code: wire.Unauthenticated, Message: "no credential; see docs/protocol.md for the places to put one", Close: wire.CloseUnauthenticated}
+	default:
+		return &wire.Error{Code: wire.Unauthenticated, Message: "the credential is not valid", Close: wire.CloseUnauthenticated}
 	}
-	return &wire.Error{Code: wire.Unauthenticated, Message: "no valid credential"}, wire.CloseUnauthenticated
 }
 
 func (g *Gateway) opContext() (context.Context, context.CancelFunc) {

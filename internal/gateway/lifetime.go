@@ -2,7 +2,9 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
+	"sync"
 	"time"
 
 	"github.com/wsrelay/relay/internal/gateway/socket"
@@ -89,6 +91,10 @@ func (g *Gateway) forget(s *session) {
 	delete(g.sessions, s)
 }
 
+// ErrDrainCut is returned by Drain when its time ran out before every session
+// had left its rooms in order.
+var ErrDrainCut = errors.New("drain ran out of time")
+
 // Drain ends all sessions in order: each is told when to come back, each keeps
 // its place until its accepted messages are answered, and they are closed with
 // 1012 spread over `over`, so that they do not all reconnect at once. New
@@ -105,19 +111,20 @@ func (g *Gateway) Drain(ctx context.Context, over time.Duration) error {
 
 	rand.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
 	start := time.Now()
+	at := make([]time.Duration, len(list))
 	for i, s := range list {
-		at := spread(over, i, len(list))
-		s.conn.Send(wire.Closing{ReconnectAfter: at}.Frame())
+		at[i] = spread(over, i, len(list))
+		s.conn.Send(wire.Closing{ReconnectAfter: at[i]}.Frame())
 	}
+	var retiring sync.WaitGroup
 	for i, s := range list {
-		if !sleep(ctx, spread(over, i, len(list))-time.Since(start)) {
+		if !sleep(ctx, at[i]-time.Since(start)) {
 			break
 		}
-		g.retire(ctx, s)
+		retiring.Go(func() { s.retire(ctx) })
 	}
-	for _, s := range list {
-		s.conn.Close(wire.CloseRestart, "restart") // whoever the loop did not reach
-	}
+	retiring.Wait()
+	g.opt.Sockets.Stop(ctx) // whoever the loop did not reach, and the closing handshakes
 	done := make(chan struct{})
 	go func() { g.work.Wait(); close(done) }()
 	select {
@@ -128,23 +135,20 @@ func (g *Gateway) Drain(ctx context.Context, over time.Duration) error {
 	}
 }
 
-// spread gives the i-th of n its moment within over, with jitter of its slot.
+// spread gives the i-th of n its moment within over, somewhere in its slot.
 func spread(over time.Duration, i, n int) time.Duration {
 	slot := over / time.Duration(n)
 	return time.Duration(i)*slot + time.Duration(rand.Int64N(int64(slot)+1))
 }
 
-// retire closes one session once its messages are answered.
-func (g *Gateway) retire(ctx context.Context, s *session) {
-	s.conn.Pause() // what the client sends from here on goes to the next instance
-	g.work.Add(1)
-	go func() {
-		defer g.work.Done()
-		for _, seat := range s.snapshot() {
-			_ = seat.Drained(ctx) // out of time: close all the same
-		}
-		s.conn.Close(wire.CloseRestart, "restart")
-	}()
+// retire closes the session once its messages are answered. What the client
+// sends from here on it has to send again, to the instance it comes back to.
+func (s *session) retire(ctx context.Context) {
+	s.conn.Pause()
+	for _, seat := range s.snapshot() {
+		_ = seat.Drained(ctx) // out of time: close all the same
+	}
+	s.conn.Close(wire.CloseRestart, "restart")
 }
 
 func sleep(ctx context.Context, d time.Duration) bool {

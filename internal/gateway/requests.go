@@ -211,15 +211,12 @@ func (s *session) authenticate(ctx context.Context, req *wire.Request) *wire.Err
 	ep := s.ep.Load()
 	id, err := ep.Auth.Authenticate(ctx, auth.Credentials{Bearer: map[auth.Source]string{auth.Message: string(req.Token)}})
 	if err != nil {
-		e, code := authFailure(err)
-		s.fail(req.ID, e)
-		s.gw.opt.Log.Info("credential refused", "connection", s.id, "endpoint", ep.Path, "error", err)
-		s.end(code, e.Message)
+		s.refuse(req.ID, err)
 		return nil
 	}
 	if old := s.actor.Load(); old != nil {
-		if err := auth.Refresh(old.Identity, id); err != nil {
-			return &wire.Error{Code: wire.UserMismatch, Message: "the token belongs to another user"}
+		if auth.Refresh(old.Identity, id) != nil {
+			return &wire.Error{Code: wire.UserMismatch, Message: "token: belongs to another user than this connection"}
 		}
 	}
 	s.become(id)

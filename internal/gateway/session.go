@@ -3,6 +3,7 @@ package gateway
 import (
 	"bytes"
 	"context"
+	"errors"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -33,7 +34,8 @@ type session struct {
 	// Touched by Message and what it starts while the socket is paused; never by
 	// two goroutines at once.
 	req     wire.Request
-	claimed string // the id that a guest gave itself, without prefix
+	claimed bool   // the client's own word for itself has been heard
+	alias   string // the id that a guest gave itself, before any prefix
 	rate    bucket
 
 	inFlight atomic.Int32 // messages handed to the bus
@@ -51,15 +53,21 @@ type session struct {
 // at the handshake, or nil where the client has yet to say who it is.
 func (s *session) open(id *auth.Identity) {
 	ep := s.ep.Load()
-	w := &wire.Welcome{ConnectionID: s.id, Instance: s.gw.opt.Instance, Heartbeat: ep.Heartbeat, Limits: ep.limits()}
+	w := &wire.Welcome{ConnectionID: s.id, Instance: s.gw.opt.Instance, Heartbeat: ep.Socket.PingEvery, Limits: ep.limits()}
 	if id != nil {
 		s.become(id)
 		w.User = s.actor.Load().User
 	}
 	s.conn.Send(w.Frame())
-	if id == nil && ep.Auth.Deadline() > 0 && !ep.Auth.Guests() {
+	if id == nil && !ep.Auth.Guests() {
 		s.after(ep.Auth.Deadline(), s.authLate)
 	}
+}
+
+// refuse tells why the credential is no good, and ends the socket.
+func (s *session) refuse(reqID []byte, err error) {
+	s.gw.opt.Log.Info("credential refused", "connection", s.id, "endpoint", s.ep.Load().Path, "ip", s.ip, "error", err)
+	s.fail(reqID, authFailure(err))
 }
 
 // become takes an identity on. Everything that was joined under an older one
@@ -152,28 +160,47 @@ func (s *session) async(shared *wire.Request, f func(context.Context, *wire.Requ
 	}()
 }
 
-// identify makes sure that the session has an identity and that the request
-// does not claim another.
+// identify makes sure that the session has an identity, and that the request
+// does not claim another. The first `user` names a guest for good, and may add
+// name and data to an identity that has none.
 func (s *session) identify(req *wire.Request) *wire.Error {
-	if a := s.actor.Load(); a != nil {
-		if id := string(req.User.ID); id == "" || id == a.Identity.ID || (a.Identity.Guest && id == s.claimed) {
-			return nil
+	a := s.actor.Load()
+	if a != nil && (s.claimed || !req.User.Present) {
+		if id := string(req.User.ID); id != "" && id != a.Identity.ID && (id != s.alias || s.alias == "") {
+			return mismatch(req)
 		}
-		return &wire.Error{Code: wire.UserMismatch, RoomID: string(req.RoomID), Message: "user.id: this connection belongs to another user"}
+		return nil
 	}
-	ep := s.ep.Load()
-	if !ep.Auth.Guests() {
-		return &wire.Error{Code: wire.Unauthenticated, Message: "send an auth request with a token first"}
+	claim := auth.Claim{ID: string(req.User.ID), Name: string(req.User.Name), Data: bytes.Clone(req.User.Data)}
+	var id *auth.Identity
+	var err error
+	switch ep := s.ep.Load(); {
+	case a != nil:
+		id, err = a.Identity.WithClaim(claim)
+	case ep.Auth.Guests():
+		id, err = ep.Auth.Authenticate(context.Background(), auth.Credentials{Claim: claim}) // guests need no network
+		s.alias = claim.ID
+	default:
+		return &wire.Error{Code: wire.Unauthenticated, RoomID: string(req.RoomID), Message: "send an auth request with a token first"}
 	}
-	id, err := ep.Auth.Authenticate(context.Background(), auth.Credentials{
-		Claim: auth.Claim{ID: string(req.User.ID), Name: string(req.User.Name), Data: bytes.Clone(req.User.Data)},
-	})
-	if err != nil {
-		return &wire.Error{Code: wire.BadRequest, RoomID: string(req.RoomID), Message: "user: " + err.Error()}
+	var fault *auth.ClaimError
+	switch {
+	case errors.As(err, &fault):
+		return &wire.Error{Code: wire.BadRequest, RoomID: string(req.RoomID), Message: fault.Error()}
+	case errors.Is(err, auth.ErrUserMismatch):
+		return mismatch(req)
+	case err != nil:
+		return authFailure(err)
 	}
-	s.claimed = string(req.User.ID)
-	s.become(id)
+	s.claimed = req.User.Present
+	if a == nil || id != a.Identity {
+		s.become(id)
+	}
 	return nil
+}
+
+func mismatch(req *wire.Request) *wire.Error {
+	return &wire.Error{Code: wire.UserMismatch, RoomID: string(req.RoomID), Message: "user.id: this connection belongs to another user"}
 }
 
 // Closed implements socket.Handler: the socket is gone, the member may not be.
@@ -188,14 +215,15 @@ func (s *session) Closed(cause socket.Cause) {
 	grace := s.goneFor == "" && !cause.Normal()
 	s.mu.Unlock()
 	s.leave()
-	s.gw.forget(s)
 	s.gw.logClosed(s, cause)
 	if len(seats) == 0 {
+		s.gw.forget(s)
 		return
 	}
-	s.gw.work.Add(1)
+	s.gw.work.Add(1) // the socket group still counts us: Drain waits for that first
 	go func() {
 		defer s.gw.work.Done()
+		defer s.gw.forget(s)
 		ctx, cancel := s.gw.opContext()
 		defer cancel()
 		for _, seat := range seats {

@@ -40,9 +40,10 @@ func (s *Seat) Publish(c Chat, ack Ack) *wire.Error {
 	if err != nil {
 		return err
 	}
-	s.begin()
-	if err := s.room.reg.bus.Publish(m, &receipt{seat: s, ack: ack}); err != nil {
-		s.end()
+	p := &receipt{seat: s, ack: ack, id: m.Event.ID}
+	s.expect(p)
+	if err := s.room.reg.bus.Publish(m, p); err != nil {
+		s.withdraw(p)
 		s.room.reg.stats.PublishFailed.Add(1)
 		return refusal(err, s.room.id)
 	}
@@ -95,27 +96,6 @@ func (g *Registry) message(a *Actor, p *policy.Policy, roomID string, l *limiter
 	return m, nil
 }
 
-// receipt brings the bus's answer to its place in the sender's stream.
-type receipt struct {
-	seat *Seat
-	ack  Ack
-}
-
-// Published implements bus.Receipt.
-func (p *receipt) Published(res bus.Result) {
-	s := p.seat
-	if res.Err != nil {
-		s.room.reg.stats.PublishFailed.Add(1)
-		p.ack(res, refusal(res.Err, s.room.id))
-		s.end()
-		return
-	}
-	s.room.after(res.Position, func() {
-		p.ack(res, nil)
-		s.end()
-	})
-}
-
 // PublishFrom publishes for somebody who has no seat in the room, where the
 // room's publish rule says so. The ack comes when the bus has the message.
 func (g *Registry) PublishFrom(a *Actor, roomID string, c Chat, ack Ack) *wire.Error {
@@ -134,22 +114,6 @@ func (g *Registry) PublishFrom(a *Actor, roomID string, c Chat, ack Ack) *wire.E
 		return refusal(err, roomID)
 	}
 	return nil
-}
-
-type outsider struct {
-	g    *Registry
-	room string
-	ack  Ack
-}
-
-// Published implements bus.Receipt.
-func (o outsider) Published(res bus.Result) {
-	if res.Err != nil {
-		o.g.stats.PublishFailed.Add(1)
-		o.ack(res, refusal(res.Err, o.room))
-		return
-	}
-	o.ack(res, nil)
 }
 
 // Signal tells the room something worth losing. It is under the same rules as
@@ -217,6 +181,8 @@ func (s *Seat) Redact(ctx context.Context, target bus.MessageID, seq uint64, rea
 	if err != nil {
 		return refusal(err, s.room.id)
 	}
+	s.room.mu.Lock()
+	defer s.room.mu.Unlock()
 	s.room.after(pos, func() { ack(pos) })
 	return nil
 }

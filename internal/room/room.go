@@ -148,7 +148,11 @@ func (r *Room) deliver(e *bus.Event) {
 	for _, s := range r.seats {
 		out := f
 		if s.member == e.Sender.Member {
-			if e.Kind == bus.Joined || e.Kind == bus.Left || (!echo && s.conn == e.Sender.Conn && e.Sender.Conn != "") {
+			self := s.conn == e.Sender.Conn && s.conn != ""
+			if self && e.Kind == bus.Chat && e.Sequenced() {
+				s.came(e)
+			}
+			if e.Kind == bus.Joined || e.Kind == bus.Left || self && !echo {
 				continue
 			}
 			out = own
@@ -189,10 +193,8 @@ func (r *Room) note(e *bus.Event) {
 }
 
 // after calls done when everything up to pos has been queued to the seats here:
-// at once when it has, or when nobody here follows the stream.
+// at once when it has, or when nobody here follows the stream. mu is held.
 func (r *Room) after(pos bus.Position, done func()) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
 	if pos.Seq == 0 || !r.placed || r.reached(pos) {
 		done()
 		return

@@ -24,6 +24,7 @@ type Seat struct {
 	held      []heldFrame
 	heldBytes int
 	overflow  bool
+	pending   []*receipt // messages without an ack, in the order of publishing
 
 	publishOK atomic.Uint32 // what the publish rule said of this member, where that cannot change
 	limit     *limiter
@@ -98,22 +99,6 @@ func afterJoin(held []heldFrame, at *bus.Entered) []heldFrame {
 		}
 	}
 	return keep
-}
-
-// begin and end count messages on their way to the bus.
-func (s *Seat) begin() {
-	s.mu.Lock()
-	s.inFlight++
-	s.mu.Unlock()
-}
-
-func (s *Seat) end() {
-	s.mu.Lock()
-	if s.inFlight--; s.inFlight == 0 && s.drained != nil {
-		close(s.drained)
-		s.drained = nil
-	}
-	s.mu.Unlock()
 }
 
 // Drained waits until every message published through the seat is resolved, so

@@ -1,22 +1,40 @@
 package policy
 
 import (
+	"errors"
 	"fmt"
+	"maps"
 	"reflect"
-	"regexp"
 	"slices"
 	"strings"
+	"sync/atomic"
+	"unicode/utf8"
 
 	"cel.dev/cel-go/cel"
-	"cel.dev/cel-go/common/ast"
-	"cel.dev/cel-go/common/operators"
+	"cel.dev/cel-go/common/cost"
 	"cel.dev/cel-go/common/types"
 	"cel.dev/cel-go/ext"
+	"cel.dev/cel-go/interpreter"
+
+	"github.com/wsrelay/relay/auth"
 )
 
-// MaxCost bounds the work of one evaluation, in CEL's units (about one per
-// element or operation). An expression over it denies.
-const MaxCost = 10_000
+// Bounds on an expression and on the work of one evaluation. What goes over them
+// at run time denies.
+const (
+	// MaxExpression is the longest expression, in characters.
+	MaxExpression = 4096
+	// MaxCost is what one evaluation may cost in CEL's units, about one for
+	// each operation, list element and ten bytes of text.
+	MaxCost = 10_000
+	// MaxSize is how large a value that an expression looks at or makes may
+	// be: one for each element, however deep, and each ten bytes of text. It is
+	// there because cost is counted after each operation, and a list that was
+	// doubled thirty times over makes the very next operation take a minute.
+	MaxSize = 10_000
+	// maxDepth is how deep such a value may be nested.
+	maxDepth = 64
+)
 
 // What expressions see. Struct types, so that user.nmae is found at load.
 type (
@@ -37,12 +55,24 @@ type (
 	}
 )
 
-type compiler struct {
-	env      *cel.Env
-	failures *Failures
+// variables are the names that expressions start from, with the fields of those
+// that have some.
+var variables = map[string][]string{
+	"user":     {"id", "name", "roles", "claims", "guest"},
+	"room":     {"id", "params", "members"},
+	"client":   {"ip"},
+	"endpoint": nil,
 }
 
-func newCompiler() (*compiler, error) {
+type compiler struct {
+	env       *cel.Env
+	failures  *Failures
+	functions []string // that expressions can call
+	endpoints []string // nil: not known
+	params    []string // that the match at hand captures; nil: not known
+}
+
+func newCompiler(endpoints []string) (*compiler, error) {
 	env, err := cel.NewEnv(
 		ext.NativeTypes(reflect.TypeFor[celUser](), reflect.TypeFor[celRoom](), reflect.TypeFor[celClient](), ext.ParseStructTags(true)),
 		ext.Strings(), ext.Sets(),
@@ -54,133 +84,129 @@ func newCompiler() (*compiler, error) {
 	if err != nil {
 		return nil, fmt.Errorf("preparing CEL: %w", err)
 	}
-	return &compiler{env: env, failures: new(Failures)}, nil
+	c := &compiler{env: env, failures: new(Failures), endpoints: endpoints}
+	for name := range env.Functions() {
+		if identifier(name) && !slices.Contains(growing, name) {
+			c.functions = append(c.functions, name)
+		}
+	}
+	c.functions = slices.Sorted(slices.Values(append(c.functions, slices.Collect(maps.Keys(macros))...)))
+	return c, nil
 }
 
 // program is a compiled expression, safe for concurrent use.
 type program struct {
-	expr        string
-	prog        cel.Program
-	failures    *Failures
-	usesMembers bool
-	params      []paramUse
+	prog     cel.Program
+	yes, no  string // why, made once
+	failures *Failures
+	inspection
 }
 
-// paramUse is a constant name that the expression looks up in room.params.
-type paramUse struct {
-	name   string
-	offset int
-}
-
-func (c *compiler) compile(expr string) (*program, *Problem) {
+// program compiles an expression, white space around it included so that
+// offsets are those of the configuration.
+func (c *compiler) program(expr string) (*program, []Problem) {
+	if n := utf8.RuneCountInString(expr); n > MaxExpression {
+		return nil, []Problem{{Offset: MaxExpression, Message: fmt.Sprintf("is an expression of %d characters; %d is the most", n, MaxExpression)}}
+	}
 	checked, iss := c.env.Compile(expr)
 	if iss.Err() != nil {
-		e := iss.Errors()[0]
-		return nil, &Problem{Offset: e.Location.Column(), Message: explain(expr, e.Message)}
+		return nil, c.explain(expr, iss.Errors())
 	}
 	if t := checked.OutputType(); !t.IsExactType(cel.BoolType) && t.Kind() != types.DynKind {
-		return nil, &Problem{Message: fmt.Sprintf("is %s, and must be true or false", t)}
+		return nil, []Problem{{Offset: leading(expr), Message: fmt.Sprintf("gives %s, and must give true or false", typeName(t.String()))}}
 	}
-	prog, err := c.env.Program(checked, cel.CostLimit(MaxCost), cel.EvalOptions(cel.OptOptimize))
+	found, problems := c.inspect(checked.NativeRep())
+	if len(problems) > 0 {
+		return nil, problems
+	}
+	if est, err := c.env.EstimateCost(checked, unknownSizes{}); err != nil {
+		return nil, []Problem{{Message: fmt.Sprintf("its cost cannot be told: %v", err)}}
+	} else if est.Min > MaxCost {
+		return nil, []Problem{{Offset: leading(expr), Message: fmt.Sprintf("costs %d at the least, and a rule may cost %d", est.Min, MaxCost)}}
+	}
+	prog, err := c.env.Program(checked, cel.EvalOptions(cel.OptOptimize), cel.CostLimit(MaxCost), cel.MemoryLimit(MaxSize),
+		cel.MemoryTracking(types.MemoryTrackerSizeCalculator(types.NewSizeCalculator(
+			types.SizeCalculatorMaxDepth(maxDepth), types.SizeCalculatorMaxTraversal(MaxSize)))))
 	if err != nil {
-		return nil, &Problem{Message: err.Error()}
+		return nil, []Problem{{Offset: leading(expr), Message: strings.ReplaceAll(err.Error(), "\n", " ")}}
 	}
-	p := &program{expr: expr, prog: prog, failures: c.failures}
-	p.inspect(checked.NativeRep())
-	return p, nil
+	text := strings.Join(strings.Fields(expr), " ")
+	return &program{prog: prog, yes: text + " is true", no: text + " is false", failures: c.failures, inspection: found}, nil
 }
 
-// inspect finds out what the expression looks at.
-func (p *program) inspect(a *ast.AST) {
-	fromRoom := func(e ast.Expr, field string) bool {
-		return e.Kind() == ast.SelectKind && e.AsSelect().FieldName() == field &&
-			e.AsSelect().Operand().Kind() == ast.IdentKind && e.AsSelect().Operand().AsIdent() == "room"
-	}
-	ast.PostOrderVisit(a.Expr(), ast.NewExprVisitor(func(e ast.Expr) {
-		switch e.Kind() {
-		case ast.SelectKind:
-			if fromRoom(e, "members") {
-				p.usesMembers = true
-			}
-			if fromRoom(e.AsSelect().Operand(), "params") {
-				p.use(a, e, e.AsSelect().FieldName())
-			}
-		case ast.CallKind:
-			call := e.AsCall()
-			if call.FunctionName() == operators.Index && fromRoom(call.Args()[0], "params") && call.Args()[1].Kind() == ast.LiteralKind {
-				if s, ok := call.Args()[1].AsLiteral().Value().(string); ok {
-					p.use(a, e, s)
-				}
-			}
-		}
-	}))
-}
+// unknownSizes makes estimates assume as little as possible of what is only
+// known at run time.
+type unknownSizes struct{}
 
-func (p *program) use(a *ast.AST, e ast.Expr, name string) {
-	p.params = append(p.params, paramUse{name, int(a.SourceInfo().GetStartLocation(e.ID()).Column())})
-}
+func (unknownSizes) EstimateSize(cost.AstNode) *cost.SizeEstimate { return nil }
 
-// checkParams refuses parameters that the room's match does not capture: they
-// could only ever deny.
-func (p *program) checkParams(names []string) *Problem {
-	for _, u := range p.params {
-		if !slices.Contains(names, u.name) {
-			return &Problem{Offset: u.offset, Message: fmt.Sprintf("room.params.%s: the match captures no {%s}%s", u.name, u.name, didYouMean(u.name, names))}
-		}
-	}
+func (unknownSizes) EstimateCallCost(string, string, *cost.AstNode, []cost.AstNode) *cost.CallEstimate {
 	return nil
 }
 
-// eval runs the expression. Whatever is not a clear yes is a no.
+// activation hands an Input to CEL, one variable at a time.
+type activation struct{ in *Input }
+
+// nobodyYet stands for a user who is not known.
+var nobodyYet = auth.Identity{Guest: true}
+
+func (a activation) ResolveName(name string) (any, bool) {
+	switch name {
+	case "user":
+		u := a.in.User
+		if u == nil {
+			u = &nobodyYet
+		}
+		return &celUser{ID: u.ID, Name: u.Name, Roles: u.Roles, Claims: u.Claims, Guest: u.Guest}, true
+	case "room":
+		return &celRoom{ID: a.in.RoomID, Params: a.in.Params, Members: int64(a.in.Members)}, true
+	case "client":
+		return &celClient{IP: a.in.ClientIP}, true
+	case "endpoint":
+		return a.in.Endpoint, true
+	}
+	return nil, false
+}
+
+func (activation) Parent() interpreter.Activation { return nil }
+
+// Failures counts rules that could not be evaluated, each of which denied.
+type Failures struct {
+	Missing atomic.Int64 // a claim or another key is not there
+	Cost    atomic.Int64 // over MaxCost or MaxSize
+	Other   atomic.Int64 // anything else, such as a number where a text was meant
+}
+
+// eval runs the expression, and says why. Whatever is not a clear yes is a no.
 func (p *program) eval(in *Input) (bool, string) {
-	roles, claims, params := in.User.Roles, in.User.Claims, map[string]string(in.Params)
-	out, _, err := p.prog.Eval(map[string]any{
-		"user":     celUser{ID: in.User.ID, Name: in.User.Name, Roles: roles, Claims: claims, Guest: in.User.Guest},
-		"room":     celRoom{ID: in.RoomID, Params: params, Members: int64(in.Members)},
-		"client":   celClient{IP: in.ClientIP},
-		"endpoint": in.Endpoint,
-	})
+	out, _, err := p.prog.Eval(activation{in})
 	if err != nil {
 		return false, p.failed(err)
 	}
-	ok, isBool := out.Value().(bool)
-	if !isBool {
-		p.failures.Other.Add(1)
-		return false, fmt.Sprintf("the expression is %s, not true or false", out.Type().TypeName())
+	switch out.Value() {
+	case true:
+		return true, p.yes
+	case false:
+		return false, p.no
 	}
-	return ok, fmt.Sprintf("%s is %t", p.expr, ok)
+	p.failures.Other.Add(1)
+	return false, fmt.Sprintf("the expression gave %s, not true or false", typeName(out.Type().TypeName()))
 }
 
 // failed counts why an evaluation broke off, and tells it.
 func (p *program) failed(err error) string {
-	msg := err.Error()
-	switch {
-	case strings.Contains(msg, "no such key"), strings.Contains(msg, "no such attribute"), strings.Contains(msg, "no such field"):
-		p.failures.Missing.Add(1)
-	case strings.Contains(msg, "cost limit exceeded"):
+	if stopped := (interpreter.EvalCancelledError{}); errors.As(err, &stopped) {
 		p.failures.Cost.Add(1)
-		return fmt.Sprintf("more work than one rule may do (cost over %d)", MaxCost)
-	default:
-		p.failures.Other.Add(1)
+		if stopped.Cause == interpreter.MemoryLimitExceeded {
+			return fmt.Sprintf("size over %d: the expression looks at or makes more than a rule may", MaxSize)
+		}
+		return fmt.Sprintf("cost over %d: the expression does more work than a rule may", MaxCost)
 	}
-	return msg
-}
-
-var (
-	undeclared = regexp.MustCompile(`undeclared reference to '([^']*)'`)
-	noField    = regexp.MustCompile(`undefined field '([^']*)'`)
-)
-
-// explain turns CEL's message into one line that says what to write instead.
-func explain(expr, msg string) string {
-	msg, _, _ = strings.Cut(msg, "\n")
-	if m := undeclared.FindStringSubmatch(msg); m != nil {
-		names := []string{"user", "room", "endpoint", "client"}
-		return fmt.Sprintf("there is no %q here%s; expressions see user, room, endpoint and client, and texts stand in single quotes", m[1], didYouMean(m[1], names))
+	// CEL has no type for a missing key, only this text; a test watches it.
+	if msg := err.Error(); strings.HasPrefix(msg, "no such key") {
+		p.failures.Missing.Add(1)
+		return msg
 	}
-	if m := noField.FindStringSubmatch(msg); m != nil {
-		names := []string{"id", "name", "roles", "claims", "guest", "params", "members", "ip"}
-		return fmt.Sprintf("there is no field %q%s; user has id, name, roles, claims, guest; room has id, params, members; client has ip", m[1], didYouMean(m[1], names))
-	}
-	return strings.TrimSpace(strings.ReplaceAll(msg, "policy.cel", "")) + " in " + expr
+	p.failures.Other.Add(1)
+	return typeName(err.Error())
 }

@@ -4,47 +4,48 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 )
 
 // Problem is one thing wrong with a spec.
 type Problem struct {
 	Index   int    // of the spec
 	Field   string // match, create, join, publish or moderate
-	Offset  int    // characters into the value, where it is known
-	Message string
+	Offset  int    // characters (not bytes) into the field's value
+	Message string // one line, to be read after the field's name
 }
 
 // Compile compiles all specs, and reports every problem at once. Without
 // problems the set is complete; with problems it is nil.
-func Compile(specs []Spec) (*Set, []Problem) {
-	c, err := newCompiler()
+//
+// endpoints are the values that `endpoint` can have. When they are given, a rule
+// that compares it with anything else is a problem, as that is never true.
+func Compile(specs []Spec, endpoints ...string) (*Set, []Problem) {
+	c, err := newCompiler(endpoints)
 	if err != nil {
-		return nil, []Problem{{Message: err.Error()}} // the environment is ours: a test keeps this from happening
+		return nil, []Problem{{Message: err.Error()}} // the environment is ours: every test keeps this from happening
 	}
 	set := &Set{failures: c.failures}
 	var problems []Problem
 	for i, s := range specs {
 		p := &Policy{Settings: s.Settings, Index: i, Match: s.Match}
-		if p.pattern, err = compilePattern(s.Match); err != nil {
-			problems = append(problems, Problem{Index: i, Field: "match", Message: err.Error()})
-			p.pattern = &pattern{}
+		g, flaws := parseGlob(s.Match)
+		for _, f := range flaws {
+			problems = append(problems, Problem{Index: i, Field: "match", Offset: utf8.RuneCountInString(s.Match[:f.at]), Message: f.msg})
 		}
-		for act, expr := range [actions]string{s.Create, s.Join, s.Publish, s.Moderate} {
-			a := Action(act)
-			r, prob := c.rule(a, expr)
-			if prob != nil {
-				prob.Index, prob.Field = i, a.String()
-				problems = append(problems, *prob)
-				continue
+		p.glob, c.params = g, nil
+		if g != nil {
+			c.params = append([]string{}, g.names...)
+		}
+		for act, value := range [actions]string{s.Create, s.Join, s.Publish, s.Moderate} {
+			r, found := c.rule(Action(act), value)
+			for _, f := range found {
+				f.Index, f.Field = i, Action(act).String()
+				problems = append(problems, f)
 			}
-			r.path = fmt.Sprintf("rooms[%d].%s", i, a)
-			if r.prog != nil {
-				if prob := r.prog.checkParams(p.pattern.names); prob != nil {
-					prob.Index, prob.Field = i, a.String()
-					problems = append(problems, *prob)
-				}
-			}
-			p.rules[a] = *r
+			r.path = fmt.Sprintf("rooms[%d].%s", i, Action(act))
+			p.rules[act] = r
 		}
 		set.policies = append(set.policies, p)
 	}
@@ -54,76 +55,45 @@ func Compile(specs []Spec) (*Set, []Problem) {
 	return set, nil
 }
 
-func (c *compiler) rule(a Action, expr string) (*rule, *Problem) {
-	expr = strings.TrimSpace(expr)
+// rule compiles the value of one action's key.
+func (c *compiler) rule(a Action, value string) (rule, []Problem) {
+	expr := strings.TrimSpace(value)
 	if expr == "" {
 		expr = defaults[a]
 	}
-	if word(expr) && expr != "true" && expr != "false" {
-		k, ok := keywords[expr]
-		switch {
-		case !ok:
-			return nil, &Problem{Message: fmt.Sprintf("no keyword %q: a bare word is anyone, authenticated, members or nobody%s; anything else is a CEL expression", expr, didYouMean(expr, keywordNames()))}
-		case k == members && (a == Create || a == Join):
-			return nil, &Problem{Message: fmt.Sprintf("%q makes no sense here: nobody is a member before they join", expr)}
-		}
-		return &rule{expr: expr, keyword: k}, nil
+	if !bareWord(expr) {
+		prog, problems := c.program(value)
+		return rule{expr: expr, prog: prog}, problems
 	}
-	prog, prob := c.compile(expr)
-	if prob != nil {
-		return nil, prob
+	k, ok := keywords[expr]
+	var msg string
+	switch {
+	case expr == "true" || expr == "false":
+		msg = fmt.Sprintf("is %s, which is no keyword: write %s", expr, map[string]string{"true": "anyone", "false": "nobody"}[expr])
+	case !ok:
+		msg = fmt.Sprintf("no keyword %q%s: a bare word is one of %s, anything else is a CEL expression",
+			expr, didYouMean(strings.ToLower(expr), keywordNames), strings.Join(keywordNames, ", "))
+	case k == members && (a == Create || a == Join):
+		msg = fmt.Sprintf("members cannot decide who may %s: nobody is one yet; authenticated is the usual word here", a)
+	default:
+		return rule{expr: expr, keyword: k}, nil
 	}
-	return &rule{expr: expr, prog: prog}, nil
+	return rule{}, []Problem{{Offset: leading(value), Message: msg}}
 }
 
-func keywordNames() []string {
-	var names []string
-	for k := range keywords {
-		names = append(names, k)
-	}
-	slices.Sort(names)
-	return names
+// leading is the number of characters of white space that value starts with.
+func leading(value string) int {
+	return utf8.RuneCountInString(value) - utf8.RuneCountInString(strings.TrimLeftFunc(value, unicode.IsSpace))
 }
 
-func word(s string) bool {
-	for _, r := range s {
-		if r != '_' && r != '-' && (r < '0' || r > '9') && (r|0x20 < 'a' || r|0x20 > 'z') {
-			return false
-		}
-	}
-	return true
+// bareWord reports whether s can only be meant as a keyword.
+func bareWord(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool {
+		return r != '_' && r != '-' && !unicode.IsLetter(r) && !unicode.IsDigit(r)
+	})
 }
 
-// didYouMean suggests the nearest name, if one is near.
-func didYouMean(s string, names []string) string {
-	best, at := "", 3 // three edits and more are another word
-	for _, n := range names {
-		if d := distance(s, n); d < at && d < len(n) {
-			best, at = n, d
-		}
-	}
-	if best == "" {
-		return ""
-	}
-	return fmt.Sprintf(" (did you mean %q?)", best)
-}
+var keywordNames = []string{"anyone", "authenticated", "members", "nobody"}
 
-// distance is the Levenshtein distance of two short words.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := 1; i <= len(a); i++ {
-		diag := row[0]
-		row[0] = i
-		for j := 1; j <= len(b); j++ {
-			cost := 1
-			if a[i-1] == b[j-1] {
-				cost = 0
-			}
-			diag, row[j] = row[j], min(row[j]+1, row[j-1]+1, diag+cost)
-		}
-	}
-	return row[len(b)]
-}
+// known reports whether a list of names is known and lacks this one.
+func lacks(names []string, name string) bool { return names != nil && !slices.Contains(names, name) }

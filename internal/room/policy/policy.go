@@ -8,7 +8,6 @@
 package policy
 
 import (
-	"sync/atomic"
 	"time"
 
 	"github.com/wsrelay/relay/auth"
@@ -84,10 +83,10 @@ type Decision struct {
 // Policy is one compiled entry.
 type Policy struct {
 	Settings
-	Index   int // in rooms
-	Match   string
-	pattern *pattern
-	rules   [actions]rule
+	Index int // in rooms
+	Match string
+	glob  *glob
+	rules [actions]rule
 }
 
 // rule is one compiled keyword or expression. Exactly one of keyword and prog
@@ -111,13 +110,6 @@ const (
 
 var keywords = map[string]keyword{"anyone": anyone, "authenticated": authenticated, "members": members, "nobody": nobody}
 
-// Failures counts rules that could not be evaluated, each of which denied.
-type Failures struct {
-	Missing atomic.Int64 // a field or key that is not there
-	Cost    atomic.Int64 // more work than MaxCost
-	Other   atomic.Int64
-}
-
 // Allow evaluates the action's rule. Keywords neither allocate nor touch CEL.
 func (p *Policy) Allow(act Action, in *Input) Decision {
 	r := &p.rules[act]
@@ -128,8 +120,8 @@ func (p *Policy) Allow(act Action, in *Input) Decision {
 	case nobody:
 		d.Why = "nobody may"
 	case authenticated:
-		d.Allowed = !in.User.Guest
-		d.Why = choose(d.Allowed, "the user is authenticated", "the user is a guest")
+		d.Allowed = in.User != nil && !in.User.Guest
+		d.Why = choose(d.Allowed, "the user is authenticated", "the user is not authenticated")
 	case members:
 		d.Allowed = in.Member
 		d.Why = choose(d.Allowed, "the user is a member", "the user is not a member")
@@ -167,7 +159,7 @@ func (s *Set) Failures() *Failures { return s.failures }
 // forbidden then.
 func (s *Set) Match(room string) (*Policy, Params) {
 	for _, p := range s.policies {
-		if params, ok := p.pattern.match(room); ok {
+		if params, ok := p.glob.match(room); ok {
 			return p, params
 		}
 	}

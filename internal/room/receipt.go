@@ -1,0 +1,105 @@
+package room
+
+import (
+	"slices"
+
+	"github.com/wsrelay/relay/internal/bus"
+)
+
+// receipt waits for the fate of one message. Its ack belongs into the place that
+// the message has in the sender's own stream, and two things tell of it, in
+// either order: the bus's answer, and the message itself coming by. In a room
+// with history the message coming by is the proof that it is stored, and the
+// place for the ack; the answer alone counts where the message will not come by
+// (a plain room, a duplicate, an error, an interruption).
+type receipt struct {
+	seat *Seat
+	ack  Ack
+	id   bus.MessageID
+	done bool // guarded by Room.mu
+}
+
+// expect notes a message that is about to be published.
+func (s *Seat) expect(p *receipt) {
+	s.mu.Lock()
+	s.inFlight++
+	s.mu.Unlock()
+	r := s.room
+	r.mu.Lock()
+	s.pending = append(s.pending, p)
+	r.mu.Unlock()
+}
+
+// withdraw forgets a message that the bus did not take.
+func (s *Seat) withdraw(p *receipt) {
+	r := s.room
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	p.settle(nil)
+}
+
+// came acks the seat's own message as it comes by. Room.mu is held.
+func (s *Seat) came(e *bus.Event) {
+	for _, p := range s.pending {
+		if p.id == e.ID {
+			p.settle(func() { p.ack(bus.Result{Position: e.Position, ID: e.ID, Time: e.Time}, nil) })
+			return
+		}
+	}
+}
+
+// Published implements bus.Receipt.
+func (p *receipt) Published(res bus.Result) {
+	r := p.seat.room
+	if res.Err != nil {
+		r.reg.stats.PublishFailed.Add(1)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case p.done:
+	case res.Err != nil:
+		p.settle(func() { p.ack(res, refusal(res.Err, r.id)) })
+	default:
+		r.after(res.Position, func() { p.settle(func() { p.ack(res, nil) }) })
+	}
+}
+
+// settle resolves a message once. Room.mu is held.
+func (p *receipt) settle(tell func()) {
+	if p.done {
+		return
+	}
+	p.done = true
+	s := p.seat
+	if i := slices.Index(s.pending, p); i >= 0 {
+		s.pending = slices.Delete(s.pending, i, i+1)
+	}
+	if tell != nil {
+		tell()
+	}
+	s.mu.Lock()
+	if s.inFlight--; s.inFlight == 0 && s.drained != nil {
+		close(s.drained)
+		s.drained = nil
+	}
+	s.mu.Unlock()
+}
+
+// outsider is the receipt of somebody who has no seat: there is no stream to
+// keep a place in.
+type outsider struct {
+	g    *Registry
+	room string
+	ack  Ack
+}
+
+// Published implements bus.Receipt.
+func (o outsider) Published(res bus.Result) {
+	if res.Err != nil {
+		o.g.stats.PublishFailed.Add(1)
+		o.ack(res, refusal(res.Err, o.room))
+		return
+	}
+	o.ack(res, nil)
+}
