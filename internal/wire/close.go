@@ -13,17 +13,21 @@ const (
 	// CloseGoingAway: This server is going away.
 	// Reconnect: yes, with backoff.
 	CloseGoingAway CloseCode = 1001
+	// CloseProtocol: Bytes that are not a WebSocket frame as RFC 6455 has it.
+	// Reconnect: no, the client is at fault.
+	CloseProtocol CloseCode = 1002
 	// CloseUnsupported: A binary frame; all frames are text.
 	// Reconnect: no, the client is at fault.
 	CloseUnsupported CloseCode = 1003
 	// CloseInvalidData: Text that is not UTF-8.
 	// Reconnect: no, the client is at fault.
 	CloseInvalidData CloseCode = 1007
-	// ClosePolicy: The client broke the protocol: it did not speak `relay.v1`,
-	// or did not authenticate in time.
+	// ClosePolicy: The client held the server up: a message whose fragments
+	// took too long to come in.
 	// Reconnect: no, the client is at fault.
 	ClosePolicy CloseCode = 1008
-	// CloseTooBig: A frame or message larger than `limits.frameSize` of `welcome`.
+	// CloseTooBig: A message larger than `limits.frameSize` of `welcome`, inflated
+	// if it came compressed.
 	// Reconnect: no, the client is at fault.
 	CloseTooBig CloseCode = 1009
 	// CloseRestart: The server or this endpoint restarts.
@@ -32,7 +36,7 @@ const (
 	// CloseOverload: The server has too much to do.
 	// Reconnect: yes, with backoff from 5 s up.
 	CloseOverload CloseCode = 1013
-	// CloseUnauthenticated: No credential, a bad one, or one that has expired.
+	// CloseUnauthenticated: No credential in time, a bad one, or one that has expired.
 	// Reconnect: yes, with a fresh token; no without one.
 	CloseUnauthenticated CloseCode = 4401
 	// CloseForbidden: Kicked, banned or refused.
@@ -51,7 +55,7 @@ const (
 // here (1006, proxies' own) come from the network, and are worth another try.
 func (c CloseCode) Reconnect() bool {
 	switch c {
-	case CloseNormal, CloseUnsupported, CloseInvalidData, ClosePolicy, CloseTooBig, CloseForbidden:
+	case CloseNormal, CloseProtocol, CloseUnsupported, CloseInvalidData, ClosePolicy, CloseTooBig, CloseForbidden:
 		return false
 	}
 	return true

@@ -20,8 +20,7 @@ const (
 	// Retry: no, send less.
 	TooLarge Code = "too_large"
 	// Unauthenticated: No credential was presented where one is needed, or the
-	// one presented is not good (any more). Close code 4401 follows unless the
-	// socket has a good credential still.
+	// one presented is not good (any more): then close code 4401 follows.
 	// Retry: with a fresh token.
 	Unauthenticated Code = "unauthenticated"
 	// Forbidden: A rule says no to this user. For a join it says so whether or
@@ -43,8 +42,9 @@ const (
 	// NotMember: The request needs this socket to be in the room, and it is not.
 	// Retry: after a join.
 	NotMember Code = "not_member"
-	// RateLimited: Too many requests on this socket or too many messages in this room.
-	// Retry: after `retryAfterMs`.
+	// RateLimited: Too many requests on this socket, too many messages in this
+	// room, or more rooms at once than a socket may be in.
+	// Retry: after `retryAfterMs`, if given; else after an `exit`.
 	RateLimited Code = "rate_limited"
 	// Muted: This user may not write here for a while; a `sanction` event said so.
 	// Retry: after `retryAfterMs`, if given; else no.

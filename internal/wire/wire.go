@@ -17,12 +17,8 @@
 package wire
 
 // Subprotocol is what a client offers and the server echoes in
-// Sec-WebSocket-Protocol. A browser's token travels beside it, as one more
-// offered protocol that starts with BearerPrefix and is never echoed.
-const (
-	Subprotocol  = "relay.v1"
-	BearerPrefix = "bearer."
-)
+// Sec-WebSocket-Protocol.
+const Subprotocol = "relay.v1"
 
 // Bounds of a request. Lengths are bytes of UTF-8, after unescaping where the
 // value is a string and as sent where it is any JSON.
