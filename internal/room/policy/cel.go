@@ -128,7 +128,7 @@ func (c *compiler) program(expr string) (*program, []Problem) {
 		cel.MemoryTracking(types.MemoryTrackerSizeCalculator(types.NewSizeCalculator(
 			types.SizeCalculatorMaxDepth(maxDepth), types.SizeCalculatorMaxTraversal(MaxSize)))))
 	if err != nil {
-		return nil, []Problem{{Offset: leading(expr), Message: strings.ReplaceAll(err.Error(), "\n", " ")}}
+		return nil, []Problem{{Offset: leading(expr), Message: strings.Join(strings.Fields(err.Error()), " ")}}
 	}
 	text := strings.Join(strings.Fields(expr), " ")
 	return &program{prog: prog, yes: text + " is true", no: text + " is false", failures: c.failures, inspection: found}, nil

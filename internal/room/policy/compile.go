@@ -95,5 +95,5 @@ func bareWord(s string) bool {
 
 var keywordNames = []string{"anyone", "authenticated", "members", "nobody"}
 
-// known reports whether a list of names is known and lacks this one.
+// lacks reports whether names are known and this is none of them.
 func lacks(names []string, name string) bool { return names != nil && !slices.Contains(names, name) }

@@ -21,11 +21,12 @@ func (c *compiler) explain(expr string, errs []*common.Error) []Problem {
 	var problems []Problem
 	for _, e := range errs {
 		at := min(offset(runes, e.Location), len(runes))
-		if msg, ok := strings.CutPrefix(e.Message, "Syntax error: "); ok {
+		text := strings.Join(strings.Fields(e.Message), " ")
+		if msg, ok := strings.CutPrefix(text, "Syntax error: "); ok {
 			msg, at = syntax(msg, runes, at)
 			return []Problem{{Offset: at, Message: msg}}
 		}
-		msg, at := c.mistake(strings.TrimSpace(e.Message), runes, at)
+		msg, at := c.mistake(text, runes, at)
 		if p := (Problem{Offset: at, Message: msg}); !slices.Contains(problems, p) {
 			problems = append(problems, p)
 		}
@@ -46,7 +47,7 @@ func offset(runes []rune, l common.Location) int {
 }
 
 var (
-	badToken   = regexp.MustCompile(`^token recognition error at: '(.*)'`)
+	badToken   = regexp.MustCompile(`^token recognition error at: '(.+)'`)
 	unexpected = regexp.MustCompile(`^(?:mismatched|extraneous) input '(.*?)' expecting`)
 	missing    = regexp.MustCompile(`^missing '(.)' at`)
 	undeclared = regexp.MustCompile(`^undeclared reference to '([^']*)'`)
@@ -82,7 +83,7 @@ func syntax(msg string, runes []rune, at int) (string, int) {
 	switch {
 	case m == nil:
 		return "CEL says: " + msg, at
-	case m[1] == "<EOF>":
+	case m[1] == "" || m[1] == "<EOF>":
 		return "the expression ends where something should follow", at
 	}
 	// A word that is an operator elsewhere may be the culprit, or the one before.
@@ -94,9 +95,11 @@ func syntax(msg string, runes []rune, at int) (string, int) {
 			return fmt.Sprintf("write %s instead of %s", w.cel, w.word), utf8.RuneCountInString(before) - len(w.word)
 		}
 	}
-	switch m[1] {
+	switch m[1][:1] {
 	case ")", "]", "}":
 		return fmt.Sprintf("a %s too many", m[1]), at
+	case "`":
+		return "` does not quote text: write ' instead", at
 	}
 	return fmt.Sprintf("did not expect %s here: an operator such as &&, ||, == or in may be missing", m[1]), at
 }
@@ -128,8 +131,7 @@ func (c *compiler) mistake(msg string, runes []rune, at int) (string, int) {
 	if m := noSelect.FindStringSubmatch(msg); m != nil {
 		return fmt.Sprintf("%s has no fields", typeName(m[1])), at
 	}
-	first, _, _ := strings.Cut(msg, "\n")
-	return typeName(first), at
+	return typeName(msg), at
 }
 
 var variableNames = slices.Sorted(maps.Keys(variables))
@@ -174,7 +176,7 @@ func overload(name, args string) string {
 	op := strings.Trim(name, "_@")
 	switch {
 	case name == "@in":
-		return fmt.Sprintf("in needs a list or a map on its right, of what is on its left: this is %s in %s", left, right)
+		return fmt.Sprintf("in needs a list or a map on its right: this is %s in %s", left, right)
 	case name == "_[_]":
 		return fmt.Sprintf("%s cannot be indexed with %s", left, right)
 	case two && strings.HasPrefix(name, "_"):

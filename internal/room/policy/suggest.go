@@ -3,11 +3,11 @@ package policy
 import "fmt"
 
 // didYouMean is " (did you mean …?)" with the nearest name, or nothing when none
-// is near: two edits at most, and fewer than would rewrite the name.
+// is near: one edit for a short name, two for a longer one.
 func didYouMean(s string, names []string) string {
 	best, least := "", 3
 	for _, n := range names {
-		if d := distance(s, n); d < least && d < len(n) && d < len(s) {
+		if d := distance(s, n); d < least && 2*d < len(n) {
 			best, least = n, d
 		}
 	}
