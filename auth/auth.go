@@ -10,6 +10,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"time"
 )
 
@@ -25,6 +26,10 @@ const (
 // authenticators that vouch for ids, so that a guest can never take the id of a
 // signed-in user.
 const GuestPrefix = "guest:"
+
+// ServicePrefix marks the ids of holders of an API key, so that the subject of a
+// token is never taken for a server of one's own, nor the other way round.
+const ServicePrefix = "service:"
 
 // Identity is who is at the other end of a socket. It is immutable once
 // returned: a refreshed token yields a new Identity.
@@ -70,6 +75,7 @@ func (Credentials) GoString() string { return "auth.Credentials(redacted)" }
 
 // Claim is what a client says of itself in `user`: taken as it is from guests,
 // and only compared (ID) or used to fill gaps (Name, Data) for everyone else.
+// For those it is Chain that looks at it, with Identity.WithClaim.
 type Claim struct {
 	ID   string
 	Name string
@@ -83,24 +89,31 @@ var (
 	// ErrNoCredential: the client presented nothing this authenticator looks
 	// at. The next authenticator of the endpoint is asked.
 	ErrNoCredential = errors.New("no credential presented")
-	// ErrInvalid: a credential was presented and is not good. The socket is
+	// ErrInvalid: what was presented is not good. The socket is
 	// refused: an expired token does not become a guest.
 	ErrInvalid = errors.New("invalid credential")
 	// ErrUnavailable: the credential cannot be judged now (keys unreachable).
 	// The client should try again later.
 	ErrUnavailable = errors.New("authentication unavailable")
+	// ErrUserMismatch: the credential is good, but names another user than the
+	// client claims to be, or than the socket belongs to. It is an ErrInvalid.
+	ErrUserMismatch = fmt.Errorf("%w: it belongs to another user", ErrInvalid)
 )
 
 // Authenticator judges one kind of credential. Implementations are safe for
 // concurrent use and are exercised by authtest.Run.
 //
 // Authenticate returns ErrNoCredential when none of the places it is configured
-// to look at holds anything, ErrInvalid (wrapped) for a credential that is
-// malformed, forged, expired or not meant for us, ErrUnavailable (wrapped) when
-// the means to judge it are out of reach, and otherwise a complete Identity. It
-// honours ctx, never panics on hostile input, and does bounded work.
+// to look at holds anything, or what is there is plainly of another kind (an API
+// key is no token), ErrInvalid (wrapped) for a credential that is malformed,
+// forged, expired or not meant for us, ErrUnavailable (wrapped) when the means to
+// judge it are out of reach or ctx has ended, and otherwise a complete Identity.
+// It never panics on hostile input, does bounded work, and puts no part of a
+// credential into an error but the public names in it (issuer, key id).
 type Authenticator interface {
 	Authenticate(ctx context.Context, c Credentials) (*Identity, error)
+	// Places lists where Authenticate looks, in its order; none for guests.
+	Places() Places
 	// Close ends background work (key refresh). It is idempotent.
 	Close() error
 }
