@@ -62,7 +62,7 @@ type History struct {
 
 // Input is what a rule can look at.
 type Input struct {
-	User     *auth.Identity
+	User     *auth.Identity // nil: not known yet, less than a guest
 	RoomID   string
 	Params   Params
 	Members  int  // of the room, as this instance last heard
