@@ -21,13 +21,14 @@ type Chat struct {
 // message has in the sender's own stream, and must not block.
 type Ack func(bus.Result, *wire.Error)
 
-// What the publish rule said of a seat, where it cannot change until the next
-// reload or token.
-const (
-	publishUnknown = iota
-	publishAllowed
-	publishDenied
-)
+// publishAnswer is what a publish rule said of an actor, where that cannot
+// change: it is good for these rules and this actor only, so that one that was
+// under way during a reload cannot outlive it.
+type publishAnswer struct {
+	rules *rules
+	actor *Actor
+	ok    bool
+}
 
 // Publish checks a message against the room's rules and hands it to the bus.
 // An error means that it went no further and ack will not be called.
@@ -54,19 +55,12 @@ func (s *Seat) mayPublish(a *Actor, ru *rules) bool {
 	if ru.policy == nil {
 		return false
 	}
-	switch s.publishOK.Load() {
-	case publishAllowed:
-		return true
-	case publishDenied:
-		return false
+	if known := s.publish.Load(); known != nil && known.rules == ru && known.actor == a {
+		return known.ok
 	}
 	ok := ru.policy.Allow(policy.Publish, ru.input(s.room, a, true)).Allowed
 	if ru.policy.Static(policy.Publish) {
-		v := uint32(publishDenied)
-		if ok {
-			v = publishAllowed
-		}
-		s.publishOK.Store(v)
+		s.publish.Store(&publishAnswer{ru, a, ok})
 	}
 	return ok
 }

@@ -195,7 +195,6 @@ func (g *Registry) Recheck(ctx context.Context, s *Seat, a *Actor) bool {
 	ru := s.room.rules.Load()
 	if ru.policy != nil && ru.policy.Allow(policy.Join, ru.input(s.room, a, true)).Allowed {
 		s.actor.Store(a)
-		s.publishOK.Store(publishUnknown)
 		return true
 	}
 	if s.leave(ctx, bus.Leaving{Reason: ReasonPolicy}) {

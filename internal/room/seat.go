@@ -26,8 +26,8 @@ type Seat struct {
 	overflow  bool
 	pending   []*receipt // messages without an ack, in the order of publishing
 
-	publishOK atomic.Uint32 // what the publish rule said of this member, where that cannot change
-	limit     *limiter
+	publish atomic.Pointer[publishAnswer]
+	limit   *limiter
 
 	mu       sync.Mutex
 	inFlight int           // messages handed to the bus and not resolved; guarded by mu
