@@ -167,6 +167,10 @@ func (l *loader) syntax(err error) {
 
 func (l *loader) node(n *yaml.Node, path string) any {
 	l.src.at[path] = position{n.Line, n.Column}
+	if n.Anchor != "" || n.Kind == yaml.AliasNode {
+		l.fail(n, path, "anchors and aliases are not used here: write the value out, or take it from ${ENV}")
+		return nil
+	}
 	switch n.Kind {
 	case yaml.MappingNode:
 		return l.mapping(n, path)
@@ -176,9 +180,6 @@ func (l *loader) node(n *yaml.Node, path string) any {
 			list[strconv.Itoa(i)] = l.node(item, index(path, i))
 		}
 		return list
-	case yaml.AliasNode:
-		l.fail(n, path, "anchors and aliases are not used here: write the value out, or take it from ${ENV}")
-		return nil
 	default:
 		return l.scalar(n, path)
 	}
