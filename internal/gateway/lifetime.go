@@ -91,6 +91,27 @@ func (g *Gateway) forget(s *session) {
 	delete(g.sessions, s)
 }
 
+// Update puts other endpoints in force. Sockets stay; those of an endpoint that
+// is gone are closed with 1012. What their credential was worth is not asked
+// again, but an authenticator that is gone from an endpoint refreshes no token.
+func (g *Gateway) Update(list []*Endpoint) {
+	g.setEndpoints(list)
+	now := *g.endpoints.Load()
+	g.mu.Lock()
+	sessions := make([]*session, 0, len(g.sessions))
+	for s := range g.sessions {
+		sessions = append(sessions, s)
+	}
+	g.mu.Unlock()
+	for _, s := range sessions {
+		if ep := now[s.ep.Load().Path]; ep != nil {
+			s.ep.Store(ep)
+		} else {
+			s.conn.Close(wire.CloseRestart, "endpoint removed")
+		}
+	}
+}
+
 // ErrDrainCut is returned by Drain when its time ran out before every session
 // had left its rooms in order.
 var ErrDrainCut = errors.New("drain ran out of time")

@@ -1,0 +1,65 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"reflect"
+
+	"github.com/wsrelay/relay/config"
+)
+
+// Reload puts another configuration in force without dropping a socket. All
+// that can fail is done first: after an error the old one is in force as if
+// nothing had happened. It returns the keys whose change needs a restart and so
+// was not carried out.
+func (a *App) Reload(ctx context.Context, cfg *config.Config, src *config.Source) (ignored []string, err error) {
+	a.reloading.Lock()
+	defer a.reloading.Unlock()
+	if a.stopping.Load() {
+		return nil, errors.New("reloading: shutting down")
+	}
+	parts, err := compile(cfg, src, a.log, a.running)
+	if err != nil {
+		return nil, err
+	}
+	ignored = fixed(a.cfg, cfg)
+	for i, e := range cfg.Endpoints {
+		if ep := parts.byPath[e.Path]; ep != nil {
+			opt := doorOptions(cfg, i, e)
+			opt.LoopbackOnly = loopback(a.cfg.Listen)
+			ep.Door.Update(opt)
+		}
+	}
+	old := a.running
+	a.running = parts
+	a.gateway.Update(parts.endpoints)
+	a.rooms.Reload(ctx, parts.policies)
+	if err := a.opt.Log.SetLevel(cfg.Telemetry.Log.Level); err != nil {
+		a.log.Warn("log level stays", "error", err)
+	}
+	// What cannot change keeps describing what runs.
+	next := *cfg
+	next.Listen, next.TLS, next.Admin, next.Redis = a.cfg.Listen, a.cfg.TLS, a.cfg.Admin, a.cfg.Redis
+	a.cfg = &next
+	return ignored, old.close()
+}
+
+// fixed lists what differs and cannot change in a running instance.
+func fixed(old, fresh *config.Config) (keys []string) {
+	for _, k := range []struct {
+		name string
+		same bool
+	}{
+		{"listen", old.Listen == fresh.Listen},
+		{"tls", reflect.DeepEqual(old.TLS, fresh.TLS)},
+		{"admin", old.Admin == fresh.Admin},
+		{"redis", reflect.DeepEqual(old.Redis, fresh.Redis)},
+		{"telemetry.service", old.Telemetry.Service == fresh.Telemetry.Service},
+		{"telemetry.log.format", old.Telemetry.Log.Format == fresh.Telemetry.Log.Format},
+	} {
+		if !k.same {
+			keys = append(keys, k.name)
+		}
+	}
+	return keys
+}
