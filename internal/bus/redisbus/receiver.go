@@ -1,0 +1,358 @@
+package redisbus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/wsrelay/relay/internal/bus"
+)
+
+// subscribeMax is how many channels one SUBSCRIBE names.
+const subscribeMax = 500
+
+// receiver owns a lane's pub/sub connection: its loop is the only reader, so
+// frames of one room come one after the other. The library would reconnect and
+// subscribe again without a word, and lose what came in between; here every end
+// of a connection is an interruption, after which each room is looked at.
+type receiver struct {
+	lane *lane
+	wake chan struct{} // holds one: there are changes to send
+
+	mu     sync.Mutex
+	line   *line // nil: not connected
+	reason error // why not, once an attempt has failed
+	wanted map[string]*room
+}
+
+// line is one pub/sub connection.
+type line struct {
+	*redis.PubSub
+	changes []change // not sent yet
+	sent    []change // not confirmed yet, in order
+	over    bool
+	cause   error // why it was given up, if it did not break
+}
+
+// change is a subscription to take up (room set) or to end.
+type change struct {
+	channel string
+	room    *room
+}
+
+// dead is a context for reading: the library would use it to connect again,
+// and must not.
+var dead = func() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return ctx
+}()
+
+func (r *receiver) init(l *lane) {
+	r.lane = l
+	r.wake = make(chan struct{}, 1)
+	r.wanted = make(map[string]*room)
+}
+
+// state is nil while connected, or before the first attempt has failed.
+func (r *receiver) state() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.line == nil && r.reason != nil {
+		return r.reason
+	}
+	return nil
+}
+
+// add takes up a room's subscription.
+func (r *receiver) add(rm *room) {
+	r.lane.use()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.wanted[rm.channel] = rm
+	rm.confirmed = false
+	r.change(change{rm.channel, rm})
+}
+
+// remove ends it.
+func (r *receiver) remove(rm *room) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.wanted[rm.channel] == rm {
+		delete(r.wanted, rm.channel)
+		r.change(change{rm.channel, nil})
+	}
+}
+
+func (r *receiver) change(c change) {
+	if r.line != nil {
+		r.line.changes = append(r.line.changes, c)
+		select {
+		case r.wake <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// await waits until the subscription is confirmed, or Redis is known to be away.
+func (r *receiver) await(ctx context.Context, rm *room) error {
+	for {
+		r.mu.Lock()
+		if rm.confirmed {
+			r.mu.Unlock()
+			return nil
+		}
+		if r.line == nil && r.reason != nil {
+			defer r.mu.Unlock()
+			return r.reason
+		}
+		if rm.gate == nil {
+			rm.gate = make(chan struct{})
+		}
+		gate := rm.gate
+		r.mu.Unlock()
+		select {
+		case <-gate:
+		case <-ctx.Done():
+			return unavailable(ctx.Err())
+		case <-r.lane.bus.ctx.Done():
+			return bus.ErrClosed
+		}
+	}
+}
+
+// hangUp gives the connection up, to be replaced.
+func (r *receiver) hangUp(cause error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.line != nil && r.line.cause == nil {
+		r.line.cause = cause
+		_ = r.line.Close() // its loop finds out
+	}
+}
+
+// run keeps a connection until the bus ends.
+func (r *receiver) run() {
+	b := r.lane.bus
+	for failures := 0; b.ctx.Err() == nil; {
+		ln, err := r.connect()
+		if err != nil {
+			failures++
+			r.failed(err)
+			r.lane.astray()
+			pause := time.NewTimer(min(time.Second, 10*time.Millisecond<<min(failures, 7)))
+			select {
+			case <-b.ctx.Done():
+			case <-pause.C:
+			}
+			pause.Stop()
+			continue
+		}
+		failures = 0
+		r.lane.alive(time.Now())
+		var writer sync.WaitGroup
+		ended := make(chan struct{})
+		writer.Go(func() { r.write(ln, ended) })
+		err = r.read(ln)
+		close(ended)
+		r.lost(ln, err)
+		writer.Wait()
+	}
+}
+
+// connect subscribes to the lane's probes, and then asks for every room that is
+// wanted.
+func (r *receiver) connect() (*line, error) {
+	b := r.lane.bus
+	ctx, cancel := context.WithTimeout(b.ctx, b.time.Dial+b.time.Reply)
+	defer cancel()
+	ln := &line{PubSub: b.client.Subscribe(ctx)}
+	probe := b.keys.probe(r.lane.part, b.name)
+	ln.sent = append(ln.sent, change{channel: probe, room: &room{channel: probe}})
+	if err := r.subscribe(ctx, ln, probe); err != nil {
+		_ = ln.Close()
+		return nil, err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.line = ln
+	for channel, rm := range r.wanted {
+		ln.changes = append(ln.changes, change{channel, rm})
+	}
+	r.change(change{})
+	ln.changes = ln.changes[:len(ln.changes)-1]
+	if b.ctx.Err() != nil {
+		ln.cause = bus.ErrClosed
+		_ = ln.Close()
+	}
+	return ln, nil
+}
+
+func (r *receiver) subscribe(ctx context.Context, ln *line, channels ...string) error {
+	if r.lane.bus.sharded {
+		return ln.SSubscribe(ctx, channels...)
+	}
+	return ln.Subscribe(ctx, channels...)
+}
+
+func (r *receiver) unsubscribe(ctx context.Context, ln *line, channels ...string) error {
+	if r.lane.bus.sharded {
+		return ln.SUnsubscribe(ctx, channels...)
+	}
+	return ln.Unsubscribe(ctx, channels...)
+}
+
+// write sends changes in their order, as many of a kind at a time as there are.
+func (r *receiver) write(ln *line, ended <-chan struct{}) {
+	for {
+		kind, channels := r.next(ln)
+		if len(channels) == 0 {
+			select {
+			case <-r.wake:
+				continue
+			case <-ended:
+				return
+			}
+		}
+		var err error
+		if kind {
+			err = r.subscribe(dead, ln, channels...)
+		} else {
+			err = r.unsubscribe(dead, ln, channels...)
+		}
+		if err != nil {
+			r.hangUp(fmt.Errorf("subscribing: %w", err))
+			<-ended
+			return
+		}
+	}
+}
+
+// next takes the changes to send now and notes them as sent.
+func (r *receiver) next(ln *line) (subscribe bool, channels []string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	n := 0
+	for n < len(ln.changes) && n < subscribeMax && (ln.changes[n].room != nil) == (ln.changes[0].room != nil) {
+		channels = append(channels, ln.changes[n].channel)
+		n++
+	}
+	if n == 0 {
+		return false, nil
+	}
+	subscribe = ln.changes[0].room != nil
+	ln.sent = append(ln.sent, ln.changes[:n]...)
+	if ln.changes = ln.changes[n:]; len(ln.changes) == 0 {
+		ln.changes = nil
+	}
+	return subscribe, channels
+}
+
+// read is the receive loop. It ends with the connection.
+func (r *receiver) read(ln *line) error {
+	for {
+		// No time limit: one that strikes within a message would leave half of it
+		// behind. Probes tell whether the connection lives.
+		msg, err := ln.ReceiveTimeout(dead, 0)
+		if err != nil {
+			return err
+		}
+		switch msg := msg.(type) {
+		case *redis.Message:
+			r.message(msg)
+		case *redis.Subscription:
+			if err := r.confirm(ln, msg); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+func (r *receiver) message(msg *redis.Message) {
+	b := r.lane.bus
+	part, name, ok := b.keys.parse(msg.Channel)
+	if !ok {
+		if strings.HasSuffix(msg.Channel, b.name) {
+			r.lane.hear(msg.Payload)
+		}
+		return
+	}
+	b.stats.Received.Add(1)
+	rm := b.rooms.find(part, name)
+	if rm == nil {
+		return // its subscription is being ended
+	}
+	f, err := decodeFrame(name, msg.Payload)
+	if err != nil {
+		if b.stats.Foreign.Add(1) == 1 {
+			b.log.Warn("a message on a room's channel cannot be read: is there another version, or something else, with this prefix?", "prefix", b.opts.Prefix)
+		}
+		return
+	}
+	rm.take(f)
+}
+
+// confirm matches a confirmation with what was sent. Redis answers in order; an
+// answer that was not asked for is a cluster's way to say that a slot has moved.
+func (r *receiver) confirm(ln *line, s *redis.Subscription) error {
+	r.mu.Lock()
+	if len(ln.sent) == 0 || ln.sent[0].channel != s.Channel || (ln.sent[0].room != nil) == strings.Contains(s.Kind, "unsub") {
+		r.mu.Unlock()
+		return fmt.Errorf("redis ended a subscription on its own (%s)", s.Kind)
+	}
+	c := ln.sent[0]
+	if ln.sent = ln.sent[1:]; len(ln.sent) == 0 {
+		ln.sent = nil
+	}
+	rm := c.room
+	live := rm != nil && r.wanted[c.channel] == rm && !rm.confirmed
+	again := false
+	if live {
+		rm.confirmed = true
+		again = rm.interrupted
+		rm.interrupted = false
+		rm.open()
+	}
+	r.mu.Unlock()
+	if again {
+		rm.resumed()
+	}
+	return nil
+}
+
+// lost notes the end of a connection: every room on it is interrupted.
+func (r *receiver) lost(ln *line, err error) {
+	_ = ln.Close() // once more does no harm
+	b := r.lane.bus
+	r.mu.Lock()
+	cause := err
+	if ln.cause != nil {
+		cause = ln.cause
+	}
+	r.line = nil
+	for _, rm := range r.wanted {
+		if rm.confirmed {
+			rm.confirmed, rm.interrupted = false, true
+		}
+	}
+	r.mu.Unlock()
+	if !errors.Is(cause, bus.ErrClosed) {
+		b.stats.Reconnects.Add(1)
+		b.log.Warn("receiving from redis was interrupted", "redis", b.where, "partition", r.lane.part, "error", cause)
+	}
+}
+
+// failed notes that no connection can be made, and tells those who wait.
+func (r *receiver) failed(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.reason = unavailable(fmt.Errorf("subscribing at Redis (%s): %w", r.lane.bus.where, err))
+	for _, rm := range r.wanted {
+		rm.open()
+	}
+}
