@@ -2,13 +2,19 @@ package redisbus_test
 
 import (
 	"fmt"
+	"log/slog"
+	"os"
 	"testing"
 	"time"
+
+	"go.uber.org/goleak"
 
 	"github.com/wsrelay/relay/internal/bus/bustest"
 	"github.com/wsrelay/relay/internal/bus/redisbus"
 	"github.com/wsrelay/relay/internal/bus/redisbus/redistest"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // quick are timings that let a test see what takes long in life.
 var quick = redisbus.Timings{
@@ -16,21 +22,38 @@ var quick = redisbus.Timings{
 	Compare: 400 * time.Millisecond, Sweep: 50 * time.Millisecond, GiveUp: 3 * time.Second, Dial: 500 * time.Millisecond, Reply: 500 * time.Millisecond,
 }
 
+func newBus(t testing.TB, o redisbus.Options) *redisbus.Bus {
+	t.Helper()
+	o.Timings = quick
+	if testing.Verbose() {
+		o.Logger = slog.New(slog.NewTextHandler(os.Stderr, nil))
+	}
+	b, err := redisbus.New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// TestContract gives every instance a proxy of its own to one server.
 func TestContract(t *testing.T) {
 	server := redistest.Start(t)
 	n := 0
 	bustest.Run(t, func(t testing.TB, count int) *bustest.Backend {
 		n++
 		b := &bustest.Backend{}
+		var ways []*redistest.Proxy
 		for i := range count {
-			r, err := redisbus.New(redisbus.Options{
-				URL: server.URL(), Prefix: fmt.Sprint("test", n), Instance: fmt.Sprint("instance-", i), Timings: quick,
-			})
-			if err != nil {
-				t.Fatal(err)
-			}
-			b.Instances = append(b.Instances, r)
+			way := redistest.NewProxy(t, server.Addr())
+			ways = append(ways, way)
+			b.Instances = append(b.Instances, newBus(t, redisbus.Options{
+				URL: way.URL(), Prefix: fmt.Sprint("test", n), Instance: fmt.Sprint("instance-", i),
+			}))
 		}
+		b.Interrupt = func(i int) { ways[i].Cut() }
+		b.Kill = func(i int) { ways[i].Refuse() }
+		b.Flush = func() { server.Do("FLUSHALL") }
+		b.Down, b.Up = server.Freeze, server.Thaw
 		return b
-	}, bustest.Capabilities{Lease: quick.Lease})
+	}, bustest.Capabilities{Lease: quick.Lease, Faults: true})
 }
