@@ -156,4 +156,3 @@ func (d *doctor) port(what, addr string) {
 	_ = ln.Close() // it was only to see
 	d.say(good, what, "%s is free", addr)
 }
-

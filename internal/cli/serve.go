@@ -183,6 +183,9 @@ func (s *serveCommand) hello(a *app.App) {
     ws = new WebSocket("ws://localhost:%[1]s/", ["relay.v1"])
     ws.onmessage = (m) => console.log(m.data)
     ws.onopen = () => ws.send('{"type":"join","roomId":"lobby","user":{"id":"me","name":"Me"}}')
+
+  and, when it says joined:
+
     ws.send('{"type":"chat","roomId":"lobby","user":{"id":"me"},"message":"hello"}')
 
   Your own configuration: relay init. Ctrl-C ends it.
