@@ -189,4 +189,3 @@ func (p *Proxy) close() {
 	closeAll(p.ln)
 	p.done.Wait()
 }
-
