@@ -39,7 +39,7 @@ type Request struct {
 	Resume    *Position       `json:"resume,omitempty"`
 	Cursor    string          `json:"cursor,omitempty"`
 	Before    uint64          `json:"before,omitempty"`
-	After     uint64          `json:"after,omitempty"`
+	After     *uint64         `json:"after,omitempty"` // 0 is the beginning
 	Limit     int             `json:"limit,omitempty"`
 	MessageID string          `json:"messageId,omitempty"`
 	Seq       uint64          `json:"seq,omitempty"`

@@ -259,8 +259,9 @@ type HistoryQuery struct {
 	Room   string
 	Before uint64
 	After  uint64
-	Limit  int // events at most
-	Bytes  int // bytes of bodies at most; 0: no bound. At least one event is returned if there is one
+	Oldest bool // with neither: begin at the oldest instead, as After would with a seq below all
+	Limit  int  // events at most
+	Bytes  int  // bytes of bodies at most; 0: no bound. At least one event is returned if there is one
 }
 
 // HistoryPage answers a HistoryQuery; Events holds Chat events only, oldest

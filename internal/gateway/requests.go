@@ -184,7 +184,7 @@ func (s *session) history(ctx context.Context, req *wire.Request) *wire.Error {
 	if seat == nil {
 		return notMember(req.RoomID)
 	}
-	page, e := seat.History(ctx, req.Before, req.After, req.Limit)
+	page, e := seat.History(ctx, bus.HistoryQuery{Before: req.Before, After: req.After, Oldest: req.HasAfter && req.After == 0, Limit: req.Limit})
 	if e != nil {
 		return e
 	}

@@ -141,23 +141,28 @@ func (s *Seat) Members(ctx context.Context, cursor string) (bus.MemberPage, *wir
 	return page, nil
 }
 
-// History reads stored messages on one side of a seq, within the bounds that
-// hold for a resume too.
-func (s *Seat) History(ctx context.Context, before, after uint64, limit int) (bus.HistoryPage, *wire.Error) {
+// History reads stored messages, within the bounds that hold for a resume too;
+// q.Room and q.Bytes are filled in.
+func (s *Seat) History(ctx context.Context, q bus.HistoryQuery) (bus.HistoryPage, *wire.Error) {
 	p := s.room.rules.Load().policy
 	if p == nil || p.History == nil {
 		return bus.HistoryPage{}, refusal(bus.ErrNoHistory, s.room.id)
 	}
 	g := s.room.reg
-	if limit <= 0 || limit > g.opt.ResumeMax {
-		limit = min(100, g.opt.ResumeMax)
+	q.Room, q.Bytes = s.room.id, g.opt.ResumeBytes
+	if q.Limit <= 0 {
+		q.Limit = defaultPage
 	}
-	page, err := g.bus.History(ctx, bus.HistoryQuery{Room: s.room.id, Before: before, After: after, Limit: limit, Bytes: g.opt.ResumeBytes})
+	q.Limit = min(q.Limit, g.opt.ResumeMax)
+	page, err := g.bus.History(ctx, q)
 	if err != nil {
 		return page, refusal(err, s.room.id)
 	}
 	return page, nil
 }
+
+// defaultPage is how many messages history returns where limit is not given.
+const defaultPage = 100
 
 // Redact removes a message for good and tells the room. ack comes in its place
 // in the stream, like that of a message.

@@ -177,7 +177,7 @@ func (r *room) page(q bus.HistoryQuery) []*bus.Event {
 		events = append(events, e)
 		return true
 	}
-	if q.After != 0 {
+	if q.After != 0 || q.Oldest {
 		start := 0
 		if q.After >= s.first() {
 			start = int(min(q.After+1-s.first(), uint64(s.n)))

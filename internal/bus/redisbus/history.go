@@ -26,7 +26,7 @@ func (b *Bus) history(ctx context.Context, q bus.HistoryQuery) (page bus.History
 	var v []any
 	err = b.again(ctx, q.Room, func() error {
 		v, err = b.scripts.pages.Run(ctx, b.client, []string{b.keys.meta(q.Room)},
-			q.Before, q.After, min(max(q.Limit, 0), historyMax), max(q.Bytes, 0)).Slice()
+			q.Before, q.After, q.Oldest, min(max(q.Limit, 0), historyMax), max(q.Bytes, 0)).Slice()
 		return err
 	})
 	if err != nil {
@@ -38,7 +38,7 @@ func (b *Bus) history(ctx context.Context, q bus.HistoryQuery) (page bus.History
 	page.Epoch, _ = v[0].(string)
 	page.Seq = number(v[1])
 	pairs, _ := v[2].([]any)
-	if q.After == 0 { // newest first, as it came
+	if q.After == 0 && !q.Oldest { // newest first, as it came
 		for i, j := 0, len(pairs)-2; i < j; i, j = i+2, j-2 {
 			pairs[i], pairs[i+1], pairs[j], pairs[j+1] = pairs[j], pairs[j+1], pairs[i], pairs[i+1]
 		}

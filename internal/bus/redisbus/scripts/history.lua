@@ -1,12 +1,14 @@
--- Reads a page of chats. ARGV: 1 before or "0", 2 after or "0", 3 limit,
--- 4 bytes of bodies (0: any). Replies {} when the room keeps no history, else
--- {epoch, seq, {seq, envelope, ...}}, newest first unless after is given.
+-- Reads a page of chats. ARGV: 1 before or "0", 2 after or "0", 3 "1" to begin at
+-- the oldest, 4 limit, 5 bytes of bodies (0: any). Replies {} when the room keeps
+-- no history, else {epoch, seq, {seq, envelope, ...}}, newest first unless after
+-- or 3 is given.
 local ROOM = string.sub(KEYS[1], PREFIX + 3)
 local meta = redis.call('HMGET', KEYS[1], 'e', 's')
 if not meta[1] then return {} end
-local before, after, limit, bytes = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local before, after, limit, bytes = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[4]), tonumber(ARGV[5])
+local forward = after > 0 or ARGV[3] == '1'
 local command, from, to = 'XREVRANGE', '+', '-'
-if after > 0 then
+if forward then
   command, from, to = 'XRANGE', int(after + 1), '+'
 elseif before > 1 then
   from = int(before - 1)
@@ -26,7 +28,7 @@ while n < limit and before ~= 1 do
   end
   if #chunk == 0 then break end
   local last = seq_of(chunk[#chunk])
-  if after > 0 then
+  if forward then
     from = int(last + 1)
   elseif last <= 1 then
     break
