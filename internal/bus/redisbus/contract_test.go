@@ -18,8 +18,8 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // quick are timings that let a test see what takes long in life.
 var quick = redisbus.Timings{
-	Lease: time.Second, Probe: 50 * time.Millisecond, Silence: 500 * time.Millisecond, Linger: 200 * time.Millisecond,
-	Compare: 400 * time.Millisecond, Sweep: 50 * time.Millisecond, GiveUp: 3 * time.Second, Dial: 500 * time.Millisecond, Reply: 500 * time.Millisecond,
+	Lease: time.Second, Probe: 50 * time.Millisecond, Silence: 1200 * time.Millisecond, Linger: 200 * time.Millisecond,
+	Compare: 400 * time.Millisecond, Sweep: 50 * time.Millisecond, GiveUp: 3 * time.Second, Dial: 300 * time.Millisecond, Reply: 300 * time.Millisecond,
 }
 
 func newBus(t testing.TB, o redisbus.Options) *redisbus.Bus {
@@ -37,6 +37,7 @@ func newBus(t testing.TB, o redisbus.Options) *redisbus.Bus {
 
 // TestContract gives every instance a proxy of its own to one server.
 func TestContract(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	n := 0
 	bustest.Run(t, func(t testing.TB, count int) *bustest.Backend {

@@ -119,7 +119,7 @@ func decodeEnvelope(s string) (*bus.Event, error) {
 		}
 		value := fields[1+n : 1+n+int(length)]
 		fields = fields[1+n+int(length):]
-		if !decodeField(e, tag, value) {
+		if value != "" && !decodeField(e, tag, value) {
 			return nil, errForeign
 		}
 	}

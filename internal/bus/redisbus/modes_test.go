@@ -11,6 +11,7 @@ import (
 )
 
 func TestContractOnCluster(t *testing.T) {
+	t.Parallel()
 	cluster := redistest.StartCluster(t, 0)
 	n := 0
 	bustest.Run(t, func(t testing.TB, count int) *bustest.Backend {
@@ -41,6 +42,7 @@ func TestContractOnCluster(t *testing.T) {
 }
 
 func TestContractOnSentinels(t *testing.T) {
+	t.Parallel()
 	set := redistest.StartSentinels(t, 30*time.Second)
 	n := 0
 	bustest.Run(t, func(t testing.TB, count int) *bustest.Backend {

@@ -1,0 +1,663 @@
+package redisbus_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/wsrelay/relay/internal/bus"
+	"github.com/wsrelay/relay/internal/bus/redisbus"
+	"github.com/wsrelay/relay/internal/bus/redisbus/redistest"
+)
+
+var keep = bus.Retention{Keep: 100_000, For: time.Hour}
+
+// instance is a started bus that keeps what it is given.
+type instance struct {
+	*redisbus.Bus
+	t testing.TB
+
+	mu     sync.Mutex
+	events map[string][]*bus.Event
+}
+
+func start(t testing.TB, o redisbus.Options) *instance {
+	t.Helper()
+	n := &instance{Bus: newBus(t, o), t: t, events: make(map[string][]*bus.Event)}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		if err := n.Close(ctx); err != nil {
+			t.Logf("closing: %v", err)
+		}
+	})
+	if err := n.Start(ctx, n); err != nil {
+		t.Fatalf("starting: %v", err)
+	}
+	return n
+}
+
+func (n *instance) Deliver(e *bus.Event) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.events[e.Room] = append(n.events[e.Room], e)
+}
+
+func (n *instance) room(name string) []*bus.Event {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return slices.Clone(n.events[name])
+}
+
+func (n *instance) subscribe(room string, keeps bool) bus.Position {
+	n.t.Helper()
+	at, err := n.Subscribe(n.t.Context(), room, keeps)
+	if err != nil {
+		n.t.Fatalf("subscribing: %v", err)
+	}
+	return at
+}
+
+// fates collects what became of messages, in the order they were resolved.
+type fates struct {
+	mu   sync.Mutex
+	list []fate
+	more chan struct{} // holds one
+}
+
+type fate struct {
+	body string
+	bus.Result
+}
+
+func newFates() *fates { return &fates{more: make(chan struct{}, 1)} }
+
+type receipt func(bus.Result)
+
+func (r receipt) Published(res bus.Result) { r(res) }
+
+// send publishes and reports a refusal as its fate.
+func (f *fates) send(n *instance, room, body string, keep bus.Retention) {
+	m := &bus.Message{Retention: keep, Event: bus.Event{
+		Kind: bus.Chat, Room: room, ID: bus.NewMessageID(), Time: time.Now().UnixMilli(),
+		Sender: bus.Sender{Member: "m", User: []byte(`{"id":"m"}`)}, Body: []byte(body),
+	}}
+	note := func(res bus.Result) {
+		f.mu.Lock()
+		f.list = append(f.list, fate{body, res})
+		f.mu.Unlock()
+		select {
+		case f.more <- struct{}{}:
+		default:
+		}
+	}
+	if err := n.Publish(m, receipt(note)); err != nil {
+		note(bus.Result{Err: err})
+	}
+}
+
+func (f *fates) wait(t testing.TB, n int) []fate {
+	t.Helper()
+	deadline := time.NewTimer(30 * time.Second)
+	defer deadline.Stop()
+	for {
+		f.mu.Lock()
+		list := slices.Clone(f.list)
+		f.mu.Unlock()
+		if len(list) >= n {
+			return list
+		}
+		select {
+		case <-f.more:
+		case <-deadline.C:
+			t.Fatalf("%d of %d messages were resolved", len(list), n)
+		}
+	}
+}
+
+func eventually(t testing.TB, what string, cond func() error) {
+	t.Helper()
+	redistest.Eventually(t, 20*time.Second, what, cond)
+}
+
+// follows checks what an instance was given: every stored message once and in
+// order, and nothing else.
+func (n *instance) follows(room string, stored []fate) {
+	n.t.Helper()
+	last := stored[len(stored)-1].body
+	eventually(n.t, "message "+last, func() error {
+		if !slices.ContainsFunc(n.room(room), func(e *bus.Event) bool { return string(e.Body) == last }) {
+			return fmt.Errorf("not among the %d delivered", len(n.room(room)))
+		}
+		return nil
+	})
+	seen := make(map[string]uint64)
+	var seq uint64
+	for _, e := range n.room(room) {
+		if e.Kind != bus.Chat {
+			continue
+		}
+		if e.Seq != seq+1 {
+			n.t.Fatalf("seq %d follows %d", e.Seq, seq)
+		}
+		seq = e.Seq
+		if _, twice := seen[string(e.Body)]; twice {
+			n.t.Fatalf("message %s was delivered twice", e.Body)
+		}
+		seen[string(e.Body)] = e.Seq
+	}
+	var before uint64
+	for _, f := range stored {
+		if seen[f.body] != f.Seq || f.Seq <= before {
+			n.t.Fatalf("message %s: delivered at %d, receipt says %d, the one before was at %d", f.body, seen[f.body], f.Seq, before)
+		}
+		before = f.Seq
+	}
+}
+
+// stored picks the fates without error, and fails the test on errors that are
+// not allowed.
+func storedOf(t testing.TB, list []fate, allowed ...error) []fate {
+	t.Helper()
+	var ok []fate
+	for _, f := range list {
+		switch {
+		case f.Err == nil:
+			ok = append(ok, f)
+		case !slices.ContainsFunc(allowed, func(a error) bool { return errors.Is(f.Err, a) }):
+			t.Fatalf("message %s: %v", f.body, f.Err)
+		}
+	}
+	if len(ok) == 0 {
+		t.Fatal("no message was stored at all")
+	}
+	return ok
+}
+
+// flow publishes numbered messages, some waiting at any time, until the
+// returned function is called, which gives their fates.
+func flow(t testing.TB, n *instance, room string, keep bus.Retention) (stop func() []fate) {
+	f := newFates()
+	end, ended := make(chan struct{}), make(chan int)
+	go func() {
+		sent := 0
+		tick := time.NewTicker(time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+				for range 3 {
+					sent++
+					f.send(n, room, fmt.Sprint(sent), keep)
+				}
+			case <-end:
+				ended <- sent
+				return
+			}
+		}
+	}()
+	return func() []fate {
+		close(end)
+		return f.wait(t, <-ended)
+	}
+}
+
+func (n *instance) awaitMore(room string, more int) {
+	n.t.Helper()
+	want := len(n.room(room)) + more
+	eventually(n.t, fmt.Sprint(want, " events"), func() error {
+		if got := len(n.room(room)); got < want {
+			return fmt.Errorf("got %d", got)
+		}
+		return nil
+	})
+}
+
+// TestScriptsFlushedUnderLoad: a server that forgets the scripts again and again
+// costs round trips and nothing else.
+func TestScriptsFlushedUnderLoad(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	a, b := start(t, redisbus.Options{URL: server.URL()}), start(t, redisbus.Options{URL: server.URL()})
+	a.subscribe("room", true)
+	b.subscribe("room", true)
+	stopA, stopB := flow(t, a, "room", keep), flow(t, b, "other", keep)
+	for range 30 {
+		server.Do("SCRIPT", "FLUSH")
+		a.awaitMore("room", 10)
+	}
+	stored := storedOf(t, stopA())
+	storedOf(t, stopB())
+	a.follows("room", stored)
+	b.follows("room", stored)
+	if a.Stats().Resent.Load() == 0 {
+		t.Error("no script was ever missing: the test has tested nothing")
+	}
+}
+
+// TestPubSubConnectionsKilled: what came while they were down is read back.
+func TestPubSubConnectionsKilled(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	a, b := start(t, redisbus.Options{URL: server.URL()}), start(t, redisbus.Options{URL: server.URL()})
+	a.subscribe("room", true)
+	b.subscribe("room", true)
+	stop := flow(t, a, "room", keep)
+	for range 20 {
+		server.Do("CLIENT", "KILL", "TYPE", "pubsub")
+		b.awaitMore("room", 10)
+	}
+	stored := storedOf(t, stop())
+	a.follows("room", stored)
+	b.follows("room", stored)
+	if b.Stats().Healed.Load() == 0 {
+		t.Error("nothing had to be healed: the test has tested nothing")
+	}
+}
+
+// TestConnectionsCutUnderLoad: answers get lost with the connections, and what
+// is sent again is not stored again.
+func TestConnectionsCutUnderLoad(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	way := redistest.NewProxy(t, server.Addr())
+	a, b := start(t, redisbus.Options{URL: way.URL()}), start(t, redisbus.Options{URL: server.URL()})
+	a.subscribe("room", true)
+	b.subscribe("room", true)
+	stop := flow(t, a, "room", keep)
+	for range 40 {
+		way.Cut()
+		b.awaitMore("room", 5)
+	}
+	stored := storedOf(t, stop(), bus.ErrUnavailable)
+	a.follows("room", stored)
+	b.follows("room", stored)
+}
+
+// TestAnswersLost: everything reaches Redis and no answer comes back, until it
+// does. Each message is stored once, and its receipt says where.
+func TestAnswersLost(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	way := redistest.NewProxy(t, server.Addr())
+	a, b := start(t, redisbus.Options{URL: way.URL()}), start(t, redisbus.Options{URL: server.URL()})
+	b.subscribe("room", true)
+	for name, spoil := range map[string]func(){"dropped": way.DropReplies, "held": way.HoldReplies, "both ways held": way.Blackhole} {
+		t.Run(name, func(t *testing.T) {
+			f := newFates()
+			before := len(b.room(name))
+			b.subscribe(name, true)
+			spoil()
+			for i := range 20 {
+				f.send(a, name, fmt.Sprint(before+i), keep)
+			}
+			eventually(t, "the bus to notice", func() error {
+				if a.Health() == nil {
+					return errors.New("it is well")
+				}
+				return nil
+			})
+			way.Heal()
+			list := f.wait(t, 20)
+			eventually(t, "health", a.Health)
+			last := newFates()
+			last.send(a, name, "last", keep)
+			stored := storedOf(t, append(list, last.wait(t, 1)...), bus.ErrUnavailable, bus.ErrUnknownOutcome)
+			b.follows(name, stored)
+			for _, f := range list {
+				if errors.Is(f.Err, bus.ErrUnavailable) && slices.ContainsFunc(b.room(name), func(e *bus.Event) bool { return string(e.Body) == f.body }) {
+					t.Errorf("message %s was said not to have happened, and was delivered", f.body)
+				}
+			}
+		})
+	}
+	if a.Stats().Resent.Load() == 0 {
+		t.Error("nothing was sent again: the test has tested nothing")
+	}
+}
+
+// TestUnknownOnlyWhenItIs: what Redis never answered within the time is of
+// unknown outcome, and what never left is not.
+func TestUnknownOnlyWhenItIs(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	a := start(t, redisbus.Options{URL: server.URL()})
+	f := newFates()
+	f.send(a, "room", "before", keep)
+	f.wait(t, 1)
+	server.Freeze()
+	f.send(a, "room", "frozen", keep)
+	eventually(t, "the bus to notice", a.unwell)
+	began := time.Now()
+	f.send(a, "room", "refused", keep)
+	if took := time.Since(began); took > 100*time.Millisecond {
+		t.Errorf("a refusal took %v", took)
+	}
+	list := f.wait(t, 3)
+	server.Thaw()
+	for _, x := range list {
+		switch x.body {
+		case "frozen":
+			if !errors.Is(x.Err, bus.ErrUnknownOutcome) {
+				t.Errorf("what was sent to a frozen server: %v", x.Err)
+			}
+		case "refused":
+			if !errors.Is(x.Err, bus.ErrUnavailable) {
+				t.Errorf("what was never sent: %v", x.Err)
+			}
+		}
+	}
+	eventually(t, "health", a.Health)
+	page, err := a.History(t.Context(), bus.HistoryQuery{Room: "room", Limit: 10})
+	if err != nil || len(page.Events) > 2 {
+		t.Errorf("%d messages are stored, %v", len(page.Events), err)
+	}
+}
+
+func (n *instance) unwell() error {
+	if n.Health() == nil {
+		return errors.New("it is well")
+	}
+	return nil
+}
+
+// TestRestartWithData: nothing acked is lost, and the restart is told as a new
+// epoch that shares all that was.
+func TestRestartWithData(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t, "--appendonly", "yes", "--appendfsync", "always")
+	a, b := start(t, redisbus.Options{URL: server.URL()}), start(t, redisbus.Options{URL: server.URL()})
+	b.subscribe("room", true)
+	enter(t, a, "room", "m")
+	stop := flow(t, a, "room", keep)
+	b.awaitMore("room", 50)
+	server.Kill()
+	eventually(t, "the bus to notice", a.unwell)
+	server.Up()
+	for _, n := range []*instance{a, b} {
+		eventually(t, "health", n.Health)
+	}
+	b.awaitMore("room", 50)
+	stored := storedOf(t, stop(), bus.ErrUnavailable)
+	b.follows("room", stored)
+	var epochs, lost int
+	for _, e := range b.room("room") {
+		switch {
+		case e.Kind == bus.Notice && e.Notice == bus.NoticeEpoch:
+			epochs++
+		case e.Kind == bus.Notice:
+			lost++
+		}
+	}
+	if epochs != 1 || lost != 0 {
+		t.Errorf("told of %d epochs and %d losses", epochs, lost)
+	}
+	page, err := b.Members(t.Context(), "room", "", 10)
+	if err != nil || page.Count != 1 {
+		t.Errorf("members are %+v, %v", page, err)
+	}
+}
+
+func enter(t testing.TB, n *instance, room, member string) *bus.Entered {
+	t.Helper()
+	at, err := n.Enter(t.Context(), entry(room, member))
+	if err != nil {
+		t.Fatalf("entering: %v", err)
+	}
+	return at
+}
+
+func entry(room, member string) *bus.Entry {
+	return &bus.Entry{
+		Room: room, Member: member, User: fmt.Appendf(nil, `{"id":%q}`, member), Presence: true, Announce: true,
+		Retention: keep, Idle: time.Hour,
+	}
+}
+
+// TestRestartWithoutData: what is gone is told, never silent.
+func TestRestartWithoutData(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	a, b := start(t, redisbus.Options{URL: server.URL()}), start(t, redisbus.Options{URL: server.URL()})
+	b.subscribe("room", true)
+	enter(t, a, "room", "m")
+	f := newFates()
+	for i := range 5 {
+		f.send(a, "room", fmt.Sprint(i), keep)
+	}
+	old := f.wait(t, 5)[4]
+	b.awaitMore("room", 0)
+	server.Kill()
+	eventually(t, "the bus to notice", a.unwell)
+	server.Up()
+	eventually(t, "health", a.Health)
+	// The member comes back by itself, and with it the room, in another epoch;
+	// nobody needs to publish for it to be told.
+	eventually(t, "the new epoch to be told", func() error {
+		for _, e := range b.room("room") {
+			if e.Kind == bus.Notice && e.Notice == bus.NoticeEpoch && e.Epoch != old.Epoch {
+				return nil
+			}
+		}
+		return errors.New("not told")
+	})
+	eventually(t, "the member to be back", func() error {
+		page, err := b.Members(t.Context(), "room", "", 10)
+		if err == nil && page.Count != 1 {
+			err = fmt.Errorf("%d members", page.Count)
+		}
+		return err
+	})
+	f.send(a, "room", "after", keep)
+	if after := f.wait(t, 6)[5]; after.Err != nil || after.Epoch == old.Epoch || after.Seq != 1 {
+		t.Errorf("published %+v after %+v", after, old)
+	}
+}
+
+// TestFrozenBeyondSilence: a server that stops in its tracks is noticed, calls
+// fail at once then, and all is well again by itself when it goes on.
+func TestFrozenBeyondSilence(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	a, b := start(t, redisbus.Options{URL: server.URL()}), start(t, redisbus.Options{URL: server.URL()})
+	a.subscribe("room", true)
+	b.subscribe("room", true)
+	enter(t, a, "room", "m")
+	stop := flow(t, a, "room", keep)
+	b.awaitMore("room", 20)
+	for range 2 {
+		server.Freeze()
+		eventually(t, "the bus to notice", a.unwell)
+		eventually(t, "calls to fail at once", func() error {
+			began := time.Now()
+			_, err := a.Enter(t.Context(), entry("room", "late"))
+			if took := time.Since(began); !errors.Is(err, bus.ErrUnavailable) || took > 100*time.Millisecond {
+				return fmt.Errorf("entering took %v: %w", took, err)
+			}
+			return nil
+		})
+		eventually(t, "both leases to run out", func() error {
+			if a.Health() == nil || b.Health() == nil {
+				return errors.New("one is well")
+			}
+			return nil
+		})
+		server.Thaw()
+		eventually(t, "health", a.Health)
+		eventually(t, "health", b.Health)
+		b.awaitMore("room", 20)
+	}
+	stored := storedOf(t, stop(), bus.ErrUnavailable, bus.ErrUnknownOutcome)
+	a.follows("room", stored)
+	b.follows("room", stored)
+	for _, e := range b.room("room") {
+		if e.Kind == bus.Left {
+			t.Error("a member was told to have left")
+		}
+	}
+}
+
+// TestAPausedInstanceIsReapedAndComesBack: its members leave once, and return
+// with a new incarnation when it finds its lease gone.
+func TestAPausedInstanceIsReapedAndComesBack(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	way := redistest.NewProxy(t, server.Addr())
+	a, b := start(t, redisbus.Options{URL: way.URL()}), start(t, redisbus.Options{URL: server.URL()})
+	b.subscribe("room", true)
+	enter(t, a, "room", "m")
+	enter(t, b, "room", "witness")
+	changes := func() string {
+		var s strings.Builder
+		for _, e := range b.room("room") {
+			if e.Sender.Member == "m" {
+				fmt.Fprint(&s, map[bus.Kind]string{bus.Joined: "+", bus.Left: "-"}[e.Kind])
+			}
+		}
+		return s.String()
+	}
+	way.Refuse()
+	eventually(t, "the member to leave", func() error {
+		if c := changes(); c != "+-" {
+			return errors.New(c)
+		}
+		return nil
+	})
+	way.Heal()
+	eventually(t, "the member to return", func() error {
+		if c := changes(); c != "+-+" {
+			return errors.New(c)
+		}
+		return nil
+	})
+	if a.Stats().Reborn.Load() != 1 || b.Stats().Reaped.Load() != 1 {
+		t.Errorf("reborn %d times, reaped %d", a.Stats().Reborn.Load(), b.Stats().Reaped.Load())
+	}
+	if err := a.Leave(t.Context(), &bus.Leaving{Room: "room", Member: "m"}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the member to leave for good", func() error {
+		if c := changes(); c != "+-+-" {
+			return errors.New(c)
+		}
+		return nil
+	})
+}
+
+// TestPartOfRedisForgets: presence that is gone while the lease is not is put
+// back by the comparison.
+func TestPartOfRedisForgets(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	a := start(t, redisbus.Options{URL: server.URL()})
+	a.subscribe("room", true)
+	enter(t, a, "room", "m")
+	for _, key := range strings.Fields(server.Do("--raw", "KEYS", "relay:{p*")) {
+		server.Do("DEL", key)
+	}
+	eventually(t, "the member to be back", func() error {
+		page, err := a.Members(t.Context(), "room", "", 10)
+		if err == nil && page.Count != 1 {
+			err = fmt.Errorf("%d members", page.Count)
+		}
+		return err
+	})
+}
+
+// TestStreamGoneBack: a snapshot put in place of what is there, with the same
+// server, has the epoch of what was lost. It is found and told.
+func TestStreamGoneBack(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	a, b := start(t, redisbus.Options{URL: server.URL()}), start(t, redisbus.Options{URL: server.URL()})
+	b.subscribe("room", true)
+	f := newFates()
+	send := func(count int) []fate {
+		f.mu.Lock()
+		before := len(f.list)
+		f.mu.Unlock()
+		for i := range count {
+			f.send(a, "room", fmt.Sprint(before+i), keep)
+		}
+		return f.wait(t, before+count)[before:]
+	}
+	first := send(10)
+	b.follows("room", first)
+	meta := server.Do("--raw", "KEYS", "*:m:room")
+	stream := strings.Replace(meta, ":m:", ":s:", 1)
+	server.Do("HSET", meta, "s", "5")
+	server.Do("XTRIM", stream, "MAXLEN", "0")
+	server.Do("DEL", stream)
+	after := send(1)[0]
+	eventually(t, "the loss to be told", func() error {
+		var epoch, lost bool
+		for _, e := range b.room("room") {
+			epoch = epoch || e.Kind == bus.Notice && e.Notice == bus.NoticeEpoch && e.To == 5
+			lost = lost || e.Kind == bus.Notice && e.Notice == bus.NoticeLost && e.From == 6 && e.To == 10
+		}
+		if !epoch || !lost {
+			return fmt.Errorf("epoch %v, lost %v", epoch, lost)
+		}
+		return nil
+	})
+	eventually(t, "the message after", func() error {
+		for _, e := range b.room("room") {
+			if string(e.Body) == after.body {
+				return nil
+			}
+		}
+		return errors.New("not delivered")
+	})
+	next := send(1)[0]
+	if next.Epoch == first[0].Epoch || next.Seq != 7 {
+		t.Errorf("the next is %+v after %+v", next, first[0])
+	}
+	// Who resumes from before what both share gets everything, from beyond not.
+	for from, want := range map[uint64]bool{6: false, 9: false} {
+		e := entry("room", "m")
+		e.Resume = &bus.Position{Epoch: first[0].Epoch, Seq: from}
+		in, err := b.Enter(t.Context(), e)
+		if err != nil || in.Recovered != want || in.ForkedAt != 5 {
+			t.Errorf("resumed from %d: %+v, %v", from, in, err)
+		}
+	}
+}
+
+// TestQueueIsBounded: with Redis frozen, Publish refuses once the bound is
+// reached, and Close ends in time.
+func TestQueueIsBounded(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	a := start(t, redisbus.Options{URL: server.URL(), MaxQueued: 1 << 20})
+	f := newFates()
+	server.Freeze()
+	defer server.Thaw()
+	body := `"` + strings.Repeat("x", 10_000) + `"`
+	const count = 400
+	for range count {
+		f.send(a, "room", body, keep)
+	}
+	f.mu.Lock()
+	refused := len(f.list)
+	f.mu.Unlock()
+	if waiting := count - refused; refused == 0 || waiting > 128+110 {
+		t.Errorf("%d of %d refused: %d wait", refused, count, waiting)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	began := time.Now()
+	if err := a.Close(ctx); err == nil {
+		t.Error("closed well with messages waiting")
+	}
+	if took := time.Since(began); took > 3*time.Second {
+		t.Errorf("closing took %v", took)
+	}
+	f.wait(t, count)
+}
