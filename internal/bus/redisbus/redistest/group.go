@@ -169,6 +169,18 @@ func (c *Cluster) Owner(key string) *Server {
 	return nil
 }
 
+// Key finds a key by how it ends, or returns "".
+func (c *Cluster) Key(suffix string) string {
+	for _, p := range c.Primaries() {
+		for key := range strings.SplitSeq(p.Do("--raw", "KEYS", "*"+suffix), "\n") {
+			if strings.HasSuffix(key, suffix) {
+				return key
+			}
+		}
+	}
+	return ""
+}
+
 // Slot is that of a key.
 func (c *Cluster) Slot(key string) int {
 	c.t.Helper()

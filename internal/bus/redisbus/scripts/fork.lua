@@ -5,5 +5,6 @@ local meta = redis.call('HMGET', KEYS[1], 'e', 's', 'f')
 if not meta[1] or meta[1] ~= ARGV[1] then return meta[1] or '' end
 local epoch = lineage(meta[1]) .. '.' .. ARGV[3]
 local last = math.min(tonumber(meta[2]), tonumber(ARGV[2]) - 1)
-redis.call('HSET', KEYS[1], 'e', epoch, 'f', add_fork(meta[3], meta[1], last))
+-- Without ids: the next publish has no reason to fork once more.
+redis.call('HSET', KEYS[1], 'e', epoch, 'r', '', 'f', add_fork(meta[3], meta[1], last))
 return epoch
