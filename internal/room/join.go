@@ -62,8 +62,7 @@ func (s *Seat) Rejoin(ctx context.Context, resume *bus.Position, reply Reply) *w
 	at, err := r.reg.bus.Enter(ctx, e)
 	s.who.mu.Unlock()
 	if err != nil {
-		// Whatever was held back is still owed to the seat.
-		if !s.goLive(&bus.Entered{}, nil) {
+		if !s.unhush() {
 			s.leave(ctx, bus.Leaving{})
 		}
 		return refusal(err, r.id)

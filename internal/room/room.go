@@ -157,11 +157,12 @@ func (r *Room) deliver(e *bus.Event) {
 			}
 			out = own
 		}
-		if s.live {
+		switch {
+		case !s.live:
+			s.hold(e, out, r.reg.opt.JoinBuffer)
+		case !s.tells(e):
 			s.sink.Send(out)
 			n++
-		} else {
-			s.hold(e, out, r.reg.opt.JoinBuffer)
 		}
 	}
 	r.reg.stats.Delivered.Add(n)

@@ -24,7 +24,10 @@ type Seat struct {
 	held      []heldFrame
 	heldBytes int
 	overflow  bool
-	pending   []*receipt // messages without an ack, in the order of publishing
+	at        bus.Position // of the joined reply
+	atVersion uint64       // likewise, of the member list
+	behind    bool         // this instance has yet to reach the epoch of at
+	pending   []*receipt   // messages without an ack, in the order of publishing
 
 	publish atomic.Pointer[publishAnswer]
 	limit   *limiter
@@ -58,7 +61,9 @@ func (s *Seat) hold(e *bus.Event, f *wire.Frame, bound int) {
 // too much came by meanwhile: the seat is of no use then.
 //
 // This is the join barrier: joined speaks of one moment of the room, everything
-// up to it is in joined, everything after it follows.
+// up to it is in joined, everything after it follows. The bus brings the reply
+// and the events on different ways, so events of before may still come long
+// after joined: tells drops them.
 func (s *Seat) goLive(at *bus.Entered, joined *wire.Frame) bool {
 	r := s.room
 	r.mu.Lock()
@@ -69,36 +74,73 @@ func (s *Seat) goLive(at *bus.Entered, joined *wire.Frame) bool {
 	if at.Version >= r.version {
 		r.count, r.version = at.Count, at.Version
 	}
+	s.at, s.atVersion = at.Position, at.Version
+	if r.pos.Epoch == "" { // the room began with this very entry
+		r.pos = at.Position
+	}
+	s.behind = r.pos.Epoch != at.Epoch
+	for _, h := range s.held {
+		if h.e.Kind == bus.Notice && h.e.Notice == bus.NoticeEpoch && h.e.Epoch != at.Epoch {
+			s.behind = false // the room has moved on since the reply was made
+		}
+	}
 	s.sink.Send(joined)
-	for _, h := range afterJoin(s.held, at) {
-		s.sink.Send(h.f)
+	for i, h := range s.held {
+		if !epochAhead(s.held[i:], at.Epoch) && !s.tells(h.e) {
+			s.sink.Send(h.f)
+		}
 	}
 	s.live, s.held, s.heldBytes = true, nil, 0
 	return true
 }
 
-// afterJoin drops from held what the joined reply already tells: sequenced
-// events up to its position, member events up to its version, and everything
-// before the start of its epoch if that passed by meanwhile.
-func afterJoin(held []heldFrame, at *bus.Entered) []heldFrame {
-	for i, h := range held {
-		if h.e.Kind == bus.Notice && h.e.Notice == bus.NoticeEpoch && h.e.Epoch == at.Epoch {
-			held = held[i+1:]
-			break
+// unhush ends the barrier for a seat whose rejoin failed: it was live before,
+// and all that was held back is still owed to it.
+func (s *Seat) unhush() bool {
+	r := s.room
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if s.overflow || s.index < 0 {
+		return false
+	}
+	for _, h := range s.held {
+		if !s.tells(h.e) {
+			s.sink.Send(h.f)
 		}
 	}
-	keep := held[:0]
-	for _, h := range held {
-		e := h.e
-		switch {
-		case e.Sequenced() && e.Epoch == at.Epoch && e.Seq <= at.Seq:
-		case e.Version != 0 && e.Version <= at.Version:
-		case e.Kind == bus.Notice && e.Notice == bus.NoticeLost && e.Epoch == at.Epoch && e.To <= at.Seq:
-		default:
-			keep = append(keep, h)
+	s.live, s.held, s.heldBytes = true, nil, 0
+	return true
+}
+
+// epochAhead reports whether the start of an epoch is still to come: what is
+// before it belongs to an older one.
+func epochAhead(held []heldFrame, epoch string) bool {
+	for _, h := range held[1:] {
+		if h.e.Kind == bus.Notice && h.e.Notice == bus.NoticeEpoch && h.e.Epoch == epoch {
+			return true
 		}
 	}
-	return keep
+	return false
+}
+
+// tells reports whether the seat's joined reply tells of an event already:
+// sequenced ones up to its position, member events up to its version, and all of
+// the stream while this instance has yet to reach the epoch of the reply.
+// Room.mu is held.
+func (s *Seat) tells(e *bus.Event) bool {
+	switch {
+	case e.Version != 0:
+		return e.Version <= s.atVersion
+	case e.Kind == bus.Notice && e.Notice == bus.NoticeEpoch:
+		// Any other epoch is a later one: two forks while a reply was on its way.
+		s.behind = false
+		return e.Epoch == s.at.Epoch
+	case e.Kind == bus.Notice && e.Notice == bus.NoticeLost:
+		return s.behind || e.Epoch == s.at.Epoch && e.To <= s.at.Seq
+	case e.Sequenced():
+		return s.behind || e.Epoch == s.at.Epoch && e.Seq <= s.at.Seq
+	}
+	return false
 }
 
 // Drained waits until every message published through the seat is resolved, so
