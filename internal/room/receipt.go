@@ -38,14 +38,16 @@ func (s *Seat) withdraw(p *receipt) {
 	p.settle(nil)
 }
 
-// came acks the seat's own message as it comes by. Room.mu is held.
-func (s *Seat) came(e *bus.Event) {
+// came acks the seat's own message as it comes by; false when nobody waits for
+// that any more. Room.mu is held.
+func (s *Seat) came(e *bus.Event) bool {
 	for _, p := range s.pending {
 		if p.id == e.ID {
 			p.settle(func() { p.ack(bus.Result{Position: e.Position, ID: e.ID, Time: e.Time}, nil) })
-			return
+			return true
 		}
 	}
+	return false
 }
 
 // Published implements bus.Receipt.

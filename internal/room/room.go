@@ -149,10 +149,13 @@ func (r *Room) deliver(e *bus.Event) {
 		out := f
 		if s.member == e.Sender.Member {
 			self := s.conn == e.Sender.Conn && s.conn != ""
-			if self && e.Kind == bus.Chat && e.Sequenced() {
-				s.came(e)
+			if e.Kind == bus.Joined || e.Kind == bus.Left {
+				continue
 			}
-			if e.Kind == bus.Joined || e.Kind == bus.Left || self && !echo {
+			// A message that was answered already, with outcome unknown, has no
+			// ack left to stand in its place: it is shown itself.
+			acked := self && (e.Kind != bus.Chat || !e.Sequenced() || s.came(e))
+			if acked && !echo {
 				continue
 			}
 			out = own
