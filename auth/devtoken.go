@@ -2,9 +2,9 @@ package auth
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
@@ -59,8 +59,15 @@ func (p userPointers) claims(user DevUser) (map[string]any, error) {
 	if err := checkVouchedID(user.ID); err != nil {
 		return nil, fmt.Errorf("user id: %w", err)
 	}
-	doc := maps.Clone(user.Claims)
-	if doc == nil {
+	doc := make(map[string]any)
+	text, err := json.Marshal(user.Claims) // a copy: the pointers may lead deep into it
+	if err == nil {
+		err = json.Unmarshal(text, &doc)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("claims: %w", err)
+	}
+	if doc == nil { // of null
 		doc = make(map[string]any)
 	}
 	if err := p.id.set(doc, user.ID); err != nil {

@@ -72,7 +72,7 @@ func (p pointer) set(doc map[string]any, value any) error {
 		next, ok := doc[step].(map[string]any)
 		if !ok {
 			if doc[step] != nil {
-				return fmt.Errorf("%s: %q is not an object", p, step)
+				return fmt.Errorf("%s: %q is no object", p, step)
 			}
 			next = make(map[string]any)
 			doc[step] = next
