@@ -41,7 +41,8 @@ type Bus struct {
 	keys    *keys
 	scripts *scripts
 	stats   Stats
-	name    string // random: the channel on which this bus hears its own probes
+	name    string    // random: the channel on which this bus hears its own probes
+	made    time.Time // what probes' times count from
 
 	sharded    bool   // a cluster
 	publishCmd string // SPUBLISH there
@@ -75,8 +76,11 @@ func New(o Options) (*Bus, error) {
 	if err != nil {
 		return nil, fmt.Errorf("redis: %w", err)
 	}
+	where := o.where(u)
+	// Credentials stay with the library.
+	o.URL, o.User, o.Password, o.Sentinel, o.TLS = "", "", "", nil, nil
 	b := &Bus{
-		opts: o, time: o.Timings, where: o.where(u), sharded: u.IsClusterMode,
+		opts: o, made: time.Now(), time: o.Timings, where: where, sharded: u.IsClusterMode,
 		log: o.Logger, keys: newKeys(o.Prefix), closed: make(chan struct{}),
 	}
 	b.name, b.publishCmd, b.maxQueued = rand.Text(), "publish", o.MaxQueued

@@ -34,11 +34,12 @@ type healer struct {
 	queued  map[*room]bool // in resyncs
 }
 
-// look is a wish to know a room's position. Either somebody waits, or it is
-// compared with where the room stands here.
+// look is a wish to know a room's position: somebody waits, or it is compared
+// with where the room stands here.
 type look struct {
-	room   *room
-	answer chan<- seen // nil: compare
+	room    *room
+	answer  chan<- seen // nil: compare
+	resumed bool        // after an interruption, with the room held
 }
 
 // seen is a room's position in Redis.
@@ -78,9 +79,11 @@ func (h *healer) resync(r *room) {
 	h.nudge()
 }
 
-func (h *healer) compare(r *room) {
+// compare has the room compared with Redis; resumed says that it is held until
+// that is done.
+func (h *healer) compare(r *room, resumed bool) {
 	h.mu.Lock()
-	h.looks = append(h.looks, look{r, nil})
+	h.looks = append(h.looks, look{room: r, resumed: resumed})
 	h.mu.Unlock()
 	h.nudge()
 }
@@ -89,7 +92,7 @@ func (h *healer) compare(r *room) {
 func (h *healer) position(ctx context.Context, r *room) (bus.Position, error) {
 	answer := make(chan seen, 1)
 	h.mu.Lock()
-	h.looks = append(h.looks, look{r, answer})
+	h.looks = append(h.looks, look{room: r, answer: answer})
 	h.mu.Unlock()
 	h.nudge()
 	select {
@@ -210,12 +213,30 @@ func number(v any) uint64 {
 }
 
 func (l look) answered(s seen) {
-	if s.err == nil {
+	switch {
+	case s.err == nil && l.resumed:
+		l.room.seeAgain(s)
+	case s.err == nil:
 		l.room.see(s, l.answer == nil)
+	case l.resumed:
+		l.room.lane.healer.heal(l.room) // which tries until it can be done
 	}
 	if l.answer != nil {
 		l.answer <- s // has room for it
 	}
+}
+
+// seeAgain takes the first position that was read after an interruption. A room
+// that missed nothing goes on.
+func (r *room) seeAgain(s seen) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.gone || r.spilled || s.Position != r.pos {
+		r.lane.healer.heal(r)
+		return
+	}
+	r.healing = false
+	r.release()
 }
 
 // see takes a position that was read. A room that has none yet begins there. One
@@ -229,7 +250,11 @@ func (r *room) see(s seen, compared bool) {
 	}
 	if r.keeps && !r.placed {
 		r.placed, r.pos = true, s.Position
-		r.release()
+		if r.spilled {
+			r.heal()
+		} else {
+			r.release()
+		}
 		return
 	}
 	if !compared {
@@ -352,11 +377,7 @@ func (h *healer) read(r *room, at bus.Position) (*state, error) {
 	s := &state{}
 	s.Epoch, _ = v[0].(string)
 	s.Seq, s.version = number(v[1]), number(v[2])
-	if text, _ := v[3].(string); text != "-1" {
-		s.shared = int64(number(v[3]))
-	} else {
-		s.shared = -1
-	}
+	s.shared, _ = v[3].(int64)
 	tombs, _ := v[5].([]any)
 	for _, t := range tombs {
 		s.tombs = append(s.tombs, number(t))
@@ -412,8 +433,11 @@ func (r *room) mend(now *state, at bus.Position) bool {
 		r.pos.Seq = max(r.pos.Seq, min(seq, now.covered))
 	}
 	// What is held is told in its place among what was read.
-	for len(r.held) > 0 && r.held[0].at.Epoch == now.Epoch && r.held[0].at.Seq <= now.covered {
+	for len(r.held) > 0 {
 		f := r.held[0]
+		if f.at.Epoch != "" && f.at.Epoch != now.Epoch || f.at.Seq > now.covered {
+			break
+		}
 		r.pop()
 		if f.sequenced {
 			deliverTo(f.at.Seq - 1)

@@ -22,8 +22,7 @@ import (
 //	m:ROOM  hash    the room: e epoch, s seq of the newest event, r ids of the
 //	                server that gave it, f forks, v version of the member list,
 //	                q rank of the newest member, c who created it, o "1" while
-//	                occupied, i idle and h history's life in ms, t when ages
-//	                were last renewed
+//	                occupied, i idle and h history's life in ms
 //	s:ROOM  stream  events: entry SEQ-0 with the envelope in field d
 //	x:ROOM  zset    seqs that were redacted, so that they are no gap
 //	p:ROOM  hash    member → cmsgpack{listed, announced, rank, user, owners}

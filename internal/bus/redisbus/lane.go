@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -23,11 +24,13 @@ type lane struct {
 	receiver  receiver
 	healer    healer
 
+	begun   atomic.Bool // written under mu
+	stirred atomic.Bool // something came since the last look
+
 	mu      sync.Mutex
-	begun   bool
-	heard   time.Time     // when a probe last came round
-	round   chan struct{} // closed at the first
-	ringing bool          // it has come round once
+	heard   time.Time     // when anything last came
+	round   chan struct{} // closed when the first probe came round
+	ringing bool          // it has
 }
 
 func newLane(b *Bus, part int) *lane {
@@ -40,12 +43,16 @@ func newLane(b *Bus, part int) *lane {
 
 // use begins the lane's work unless it has begun or the bus is closing.
 func (l *lane) use() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.begun || !l.bus.hire(l.publisher.run, l.receiver.run) {
+	if l.begun.Load() {
 		return
 	}
-	l.begun, l.heard = true, time.Now()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.begun.Load() || !l.bus.hire(l.publisher.run, l.receiver.run) {
+		return
+	}
+	l.heard = time.Now()
+	l.begun.Store(true)
 	workers := 4
 	if l.bus.sharded {
 		workers = 1
@@ -53,12 +60,6 @@ func (l *lane) use() {
 	for range workers {
 		l.bus.hire(l.healer.run)
 	}
-}
-
-func (l *lane) used() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.begun
 }
 
 // await begins the lane and waits for a probe to come round.
@@ -86,18 +87,21 @@ func (l *lane) await(ctx context.Context) error {
 // probe sends one round, and gives the connection up that has been silent for
 // too long.
 func (l *lane) probe(now time.Time) {
-	if !l.used() {
+	if !l.begun.Load() {
 		return
 	}
 	l.send(now)
+	if l.stirred.Swap(false) {
+		l.alive(now)
+	}
 	if silent := now.Sub(l.last()); silent > l.bus.time.Silence && l.publisher.state() == nil {
 		l.receiver.hangUp(fmt.Errorf("no probe came round for %v", silent.Round(time.Millisecond)))
 	}
 }
 
 func (l *lane) send(now time.Time) {
-	l.publisher.loose(&outgoing{
-		channel: l.bus.keys.probe(l.part, l.bus.name), payload: []byte(strconv.FormatInt(now.UnixNano(), 10)), probe: true,
+	l.publisher.probe(&outgoing{
+		channel: l.bus.keys.probe(l.part, l.bus.name), payload: []byte(strconv.FormatInt(int64(now.Sub(l.bus.made)), 10)),
 	})
 }
 
@@ -105,7 +109,7 @@ func (l *lane) send(now time.Time) {
 func (l *lane) hear(payload string) {
 	now := time.Now()
 	if sent, err := strconv.ParseInt(payload, 10, 64); err == nil {
-		l.bus.stats.probe.Store(now.UnixNano() - sent)
+		l.bus.stats.probe.Store(int64(now.Sub(l.bus.made)) - sent)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -116,7 +120,7 @@ func (l *lane) hear(payload string) {
 	}
 }
 
-// alive notes that anything at all came.
+// alive notes that something came.
 func (l *lane) alive(now time.Time) {
 	l.mu.Lock()
 	l.heard = now
@@ -130,7 +134,7 @@ func (l *lane) last() time.Time {
 }
 
 func (l *lane) health() error {
-	if !l.used() {
+	if !l.begun.Load() {
 		return nil
 	}
 	if err := l.publisher.state(); err != nil {

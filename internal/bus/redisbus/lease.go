@@ -223,7 +223,7 @@ func (l *lease) reap(inc string, parts []int) error {
 // putBack enters again, without a word, who was present by a former
 // incarnation, in one room or in all.
 func (b *Bus) putBack(room, former string) {
-	list := b.roster.pick(room, func(rec *record) bool { return rec.entry != nil && rec.owed == nil && rec.inc == former })
+	list := b.roster.pick(room, func(rec *record) bool { return rec.present != nil && rec.owed == nil && rec.inc == former })
 	const side = 8
 	var wg sync.WaitGroup
 	queue := make(chan who)
@@ -250,12 +250,12 @@ func (b *Bus) putBackOne(w who, former string) {
 		return
 	}
 	defer b.roster.release(rec)
-	if rec.entry == nil || rec.owed != nil || rec.inc != former {
+	if rec.present == nil || rec.owed != nil || rec.inc != former {
 		return
 	}
 	now := b.lease.incarnation()
 	err = b.again(b.ctx, w.room, func() error {
-		_, _, err := b.runEnter(b.ctx, rec.entry, now, "", former)
+		_, _, err := b.runEnter(b.ctx, rec.present.entry(w.room, w.member), now, "", former)
 		return err
 	})
 	if err != nil {
@@ -264,5 +264,5 @@ func (b *Bus) putBackOne(w who, former string) {
 		b.log.Warn("a member could not be put back yet", "room", w.room, "error", err)
 		return
 	}
-	b.roster.set(rec, rec.entry, now, nil)
+	b.roster.set(rec, rec.present, now, nil)
 }

@@ -47,6 +47,18 @@ type Options struct {
 	Timings Timings
 }
 
+// String names the server and nothing else: options hold secrets.
+func (o Options) String() string {
+	u, err := o.resolve()
+	if err != nil {
+		return "redis options"
+	}
+	return "redis options for " + o.where(u)
+}
+
+// GoString is String.
+func (o Options) GoString() string { return o.String() }
+
 // Sentinel names a set of sentinels and the primary they watch.
 type Sentinel struct {
 	Master         string

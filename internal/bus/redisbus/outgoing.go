@@ -21,7 +21,6 @@ type outgoing struct {
 
 	script *stored // nil: published without a script, at most once
 
-	probe  bool
 	number uint64    // given when first sent, to what has a script
 	since  time.Time // when it was first sent; zero: it never left
 }

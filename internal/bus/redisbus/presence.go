@@ -53,14 +53,13 @@ func (b *Bus) enter(ctx context.Context, e *bus.Entry) (*bus.Entered, error) {
 		return nil, err
 	}
 	defer b.roster.release(rec)
-	before, inc, owed := rec.entry, rec.inc, rec.owed
-	noted := *e
-	noted.Resume = nil
+	before, inc, owed := rec.present, rec.inc, rec.owed
+	noted := presenceOf(e)
 	// Noted before it is sent: the incarnation that is read after this is one
 	// that whoever puts members back knows of.
-	b.roster.set(rec, &noted, inc, nil)
+	b.roster.set(rec, noted, inc, nil)
 	now := b.lease.incarnation()
-	b.roster.set(rec, &noted, now, nil)
+	b.roster.set(rec, noted, now, nil)
 
 	var entered *bus.Entered
 	var refusal error
@@ -198,9 +197,9 @@ func (b *Bus) leave(ctx context.Context, l *bus.Leaving) error {
 	defer b.roster.release(rec)
 	noted := *l
 	if rec.inc == "" {
-		b.roster.set(rec, rec.entry, b.lease.incarnation(), nil)
+		b.roster.set(rec, rec.present, b.lease.incarnation(), nil)
 	}
-	b.roster.set(rec, rec.entry, rec.inc, &noted)
+	b.roster.set(rec, rec.present, rec.inc, &noted)
 	return b.pay(ctx, rec)
 }
 

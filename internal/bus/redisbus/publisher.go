@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 	"sync"
 	"time"
 
@@ -22,6 +23,9 @@ const (
 	// windowLife is how often a publisher renews its window in a partition; the
 	// window itself lives ten times as long (append.lua).
 	windowLife = time.Minute
+	// agedMax bounds the rooms of which is known when their age was renewed; of
+	// others it is renewed with the next message.
+	agedMax = 16_384
 )
 
 // publisher sends what it takes, in order, over one connection: what is queued
@@ -37,9 +41,9 @@ type publisher struct {
 	queue   []*outgoing
 	bytes   int // of queue
 	signals map[signalKey]*outgoing
-	away    error // why Redis is away; nil: it is not, as far as is known
+	probing *outgoing // the next probe; nil: none is due
+	away    error     // why Redis is away; nil: it is not, as far as is known
 	closing bool
-	started bool
 
 	// Below belongs to the goroutine of run.
 	conn       *link
@@ -47,7 +51,8 @@ type publisher struct {
 	number     uint64
 	failures   int // in a row
 	ids        string
-	renewed    [partitions]time.Time
+	renewed    [partitions]time.Time // when the window was
+	aged       map[string]time.Time  // when a room's history was
 	id         string
 }
 
@@ -57,6 +62,7 @@ func (p *publisher) init(l *lane) {
 	p.lane = l
 	p.wake = make(chan struct{}, 1)
 	p.gone = make(chan struct{})
+	p.aged = make(map[string]time.Time)
 	p.signals = make(map[signalKey]*outgoing)
 	p.id = rand.Text()[:16]
 }
@@ -88,13 +94,13 @@ func (p *publisher) take(o *outgoing) error {
 	return nil
 }
 
-// loose queues what nobody waits for, if there is room.
-func (p *publisher) loose(o *outgoing) {
+// probe sets what to send with the next round trip. It takes no place in the
+// queue: a full one must not look like a path that is dead.
+func (p *publisher) probe(o *outgoing) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if size := o.size(); !p.closing && p.away == nil && p.bytes+size <= p.lane.bus.maxQueued {
-		p.bytes += size
-		p.queue = append(p.queue, o)
+	if !p.closing && p.away == nil {
+		p.probing = o
 		p.nudge()
 	}
 }
@@ -127,7 +133,7 @@ func (p *publisher) drain(ctx context.Context) error {
 	left := len(p.queue)
 	p.nudge()
 	p.mu.Unlock()
-	if !p.lane.used() {
+	if !p.lane.begun.Load() {
 		return nil
 	}
 	select {
@@ -169,7 +175,7 @@ func (p *publisher) await() bool {
 			return false
 		}
 		p.mu.Lock()
-		idle := len(p.queue) == 0 && len(p.signals) == 0 && len(p.unresolved) == 0
+		idle := len(p.queue) == 0 && len(p.signals) == 0 && len(p.unresolved) == 0 && p.probing == nil
 		over, away := p.closing && idle, p.away != nil
 		p.mu.Unlock()
 		if over {
@@ -203,6 +209,10 @@ func (p *publisher) batch() []*outgoing {
 	if p.queue = p.queue[n:]; len(p.queue) == 0 {
 		p.queue = nil // let a large one go
 	}
+	if p.probing != nil {
+		batch = append(batch, p.probing)
+		p.probing = nil
+	}
 	for k, o := range p.signals {
 		if len(batch) >= batchMax {
 			break
@@ -217,7 +227,7 @@ func (p *publisher) batch() []*outgoing {
 // turn out to be unknown there, what needs none is published while what needs
 // one has to be sent again: the two must not be of one room, in that order.
 func fits(batch []*outgoing, o *outgoing) bool {
-	if o.script != nil || o.probe {
+	if o.script != nil {
 		return true
 	}
 	for _, before := range batch {
@@ -236,6 +246,10 @@ func (p *publisher) send(batch []*outgoing) {
 	}
 	b := p.lane.bus
 	now := time.Now()
+	again := 0 // of the first ones, how many were sent before
+	for again < len(batch) && !batch[again].since.IsZero() {
+		again++
+	}
 	cmds, err := p.exec(batch, now)
 	b.stats.Pipelines.Add(1)
 
@@ -248,18 +262,26 @@ func (p *publisher) send(batch []*outgoing) {
 		}
 		switch f := fateOf(cerr); {
 		case f == done:
-			b.stats.Published.Add(1)
+			if o.receipt != nil {
+				b.stats.Published.Add(1)
+			}
+			if i < again || o.script != nil && !strings.HasPrefix(reply, "S") {
+				p.unrenewed(o) // the script may have stopped before it came to that
+			}
 			if o.resolve(reply, nil) {
 				p.conn.stale = true
 			}
 		case f == refused:
 			b.stats.Errors.Add(1)
+			p.unrenewed(o)
 			o.resolve("", unavailable(cerr))
 		case f == noScript:
 			load = true
 			p.unresolved = append(p.unresolved, o)
 		case o.script == nil && (f == unknown || f == unsent):
-			b.stats.Unknown.Add(1)
+			if o.receipt != nil {
+				b.stats.Unknown.Add(1)
+			}
 			o.resolve("", fmt.Errorf("%w: %w", bus.ErrUnknownOutcome, cerr))
 		default: // no answer, or not here: again, in order
 			astray = true
@@ -324,13 +346,39 @@ func (p *publisher) command(o *outgoing, now time.Time) redis.Cmder {
 		p.number++
 		o.number = p.number
 	}
-	renew := "0"
+	return redis.NewStringCmd(b.ctx, "evalsha", s.sha, 1, s.meta,
+		p.conn.arg, o.number, s.keep, s.life, p.renew(o, now), o.payload, s.arg7, s.arg8)
+}
+
+// renew says which times to live this message renews: each is done once in a
+// fraction of it.
+func (p *publisher) renew(o *outgoing, now time.Time) string {
+	s := o.script
+	renew := ""
 	if now.Sub(p.renewed[s.part]) > windowLife {
 		p.renewed[s.part] = now
-		renew = "1"
+		renew = "w"
 	}
-	return redis.NewStringCmd(b.ctx, "evalsha", s.sha, 1, s.meta,
-		p.conn.arg, o.number, s.keep, s.life, renew, o.payload, s.arg7, s.arg8)
+	span := bus.KeyTTL // at least, where history has no age
+	if s.life > 0 {
+		span = time.Duration(s.life) * time.Millisecond
+	}
+	if at, known := p.aged[o.room]; !known || now.Sub(at) >= span/8 {
+		if len(p.aged) >= agedMax {
+			clear(p.aged)
+		}
+		p.aged[o.room] = now
+		renew += "a"
+	}
+	return renew
+}
+
+// unrenewed takes back what renew noted.
+func (p *publisher) unrenewed(o *outgoing) {
+	if o.script != nil {
+		p.renewed[o.script.part] = time.Time{}
+		delete(p.aged, o.room)
+	}
 }
 
 func outcome(c redis.Cmder) (string, error) {
@@ -346,6 +394,8 @@ func (p *publisher) connect() (err error) {
 	if p.conn != nil && p.conn.stale {
 		if err := p.conn.identify(p.lane.bus); err != nil {
 			p.hangUp()
+		} else {
+			p.ids = p.conn.ids
 		}
 	}
 	for range 2 {
@@ -361,6 +411,7 @@ func (p *publisher) connect() (err error) {
 		return err
 	}
 	p.renewed = [partitions]time.Time{}
+	clear(p.aged)
 	if p.ids != "" {
 		p.lane.bus.stats.Reconnects.Add(1)
 		if p.conn.ids != p.ids {
@@ -400,6 +451,7 @@ func (p *publisher) failed(err error) {
 	queue, away := p.queue, p.away
 	p.queue, p.bytes = nil, 0
 	clear(p.signals)
+	p.probing = nil
 	p.mu.Unlock()
 	if first {
 		b.stats.Errors.Add(1)

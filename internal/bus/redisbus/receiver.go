@@ -27,6 +27,7 @@ type receiver struct {
 	mu     sync.Mutex
 	line   *line // nil: not connected
 	reason error // why not, once an attempt has failed
+	cause  error // why the last connection ended
 	wanted map[string]*room
 }
 
@@ -59,12 +60,17 @@ func (r *receiver) init(l *lane) {
 	r.wanted = make(map[string]*room)
 }
 
-// state is nil while connected, or before the first attempt has failed.
+// state is nil while connected, and before it first is.
 func (r *receiver) state() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.line == nil && r.reason != nil {
+	switch {
+	case r.line != nil:
+		return nil
+	case r.reason != nil:
 		return r.reason
+	case r.cause != nil:
+		return unavailable(fmt.Errorf("receiving from Redis (%s) was interrupted: %w", r.lane.bus.where, r.cause))
 	}
 	return nil
 }
@@ -92,10 +98,14 @@ func (r *receiver) remove(rm *room) {
 func (r *receiver) change(c change) {
 	if r.line != nil {
 		r.line.changes = append(r.line.changes, c)
-		select {
-		case r.wake <- struct{}{}:
-		default:
-		}
+		r.nudge()
+	}
+}
+
+func (r *receiver) nudge() {
+	select {
+	case r.wake <- struct{}{}:
+	default:
 	}
 }
 
@@ -180,12 +190,11 @@ func (r *receiver) connect() (*line, error) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.line = ln
+	r.line, r.reason = ln, nil
 	for channel, rm := range r.wanted {
 		ln.changes = append(ln.changes, change{channel, rm})
 	}
-	r.change(change{})
-	ln.changes = ln.changes[:len(ln.changes)-1]
+	r.nudge()
 	if b.ctx.Err() != nil {
 		ln.cause = bus.ErrClosed
 		_ = ln.Close()
@@ -210,7 +219,7 @@ func (r *receiver) unsubscribe(ctx context.Context, ln *line, channels ...string
 // write sends changes in their order, as many of a kind at a time as there are.
 func (r *receiver) write(ln *line, ended <-chan struct{}) {
 	for {
-		kind, channels := r.next(ln)
+		subscribe, channels := r.next(ln)
 		if len(channels) == 0 {
 			select {
 			case <-r.wake:
@@ -220,7 +229,7 @@ func (r *receiver) write(ln *line, ended <-chan struct{}) {
 			}
 		}
 		var err error
-		if kind {
+		if subscribe {
 			err = r.subscribe(dead, ln, channels...)
 		} else {
 			err = r.unsubscribe(dead, ln, channels...)
@@ -283,6 +292,9 @@ func (r *receiver) message(msg *redis.Message) {
 		return
 	}
 	b.stats.Received.Add(1)
+	if !r.lane.stirred.Load() {
+		r.lane.stirred.Store(true)
+	}
 	rm := b.rooms.find(part, name)
 	if rm == nil {
 		return // its subscription is being ended
@@ -334,7 +346,7 @@ func (r *receiver) lost(ln *line, err error) {
 	if ln.cause != nil {
 		cause = ln.cause
 	}
-	r.line = nil
+	r.line, r.cause = nil, cause
 	for _, rm := range r.wanted {
 		if rm.confirmed {
 			rm.confirmed, rm.interrupted = false, true

@@ -28,8 +28,8 @@ type room struct {
 	interrupted bool          // it was, on a former one
 	gate        chan struct{} // closed at the next change of the above; nil: nobody waits
 
-	// mu is the room's order: it is held while an event is delivered. Neither
-	// of the locks above is taken under it, nor it under them.
+	// mu is the room's order: it is held while an event is delivered. The locks
+	// above and the healer's may be taken under it, never the other way round.
 	mu       sync.Mutex
 	keeps    bool         // has history: what comes is to be consecutive
 	placed   bool         // pos is known
@@ -160,12 +160,14 @@ func (r *room) resumed() {
 	if r.gone {
 		return
 	}
-	if r.keeps {
-		if r.placed {
-			r.heal()
-		}
-	} else {
+	switch {
+	case !r.keeps:
 		r.gap()
+	case r.placed && !r.healing:
+		r.healing = true
+		r.lane.healer.compare(r, true)
+	default:
+		r.spilled = true // what is being looked up may be from before
 	}
 	r.lane.healer.resync(r)
 }
@@ -259,7 +261,7 @@ func (rs *rooms) tidy(now time.Time) {
 			r.mu.Unlock()
 		}
 		for _, r := range due {
-			r.lane.healer.compare(r)
+			r.lane.healer.compare(r, false)
 		}
 	}
 }

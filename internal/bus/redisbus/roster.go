@@ -2,8 +2,10 @@ package redisbus
 
 import (
 	"context"
+	"slices"
 	"strconv"
 	"sync"
+	"time"
 
 	"github.com/wsrelay/relay/internal/bus"
 )
@@ -15,16 +17,38 @@ type roster struct {
 	rooms map[string]map[string]*record // by room and member
 }
 
-// record is one member of one room.
+// record is one member of one room. There is one for every member of every room
+// that is present from here, so it is kept small.
 type record struct {
 	room, member string
-	turn         chan struct{} // holds one: whoever took it may talk to Redis about this member
-	users        int           // who hold or await a turn; guarded by the roster
 
-	// Guarded by turn, and written under the roster's lock as well.
-	entry *bus.Entry   // as last entered; nil: not present here
-	inc   string       // the incarnation that owns the presence
-	owed  *bus.Leaving // a leave that did not get through
+	// Guarded by the roster.
+	busy    bool            // somebody has the turn: talks to Redis about this member
+	waiting []chan struct{} // for the turn, in order; closed to hand it over
+
+	// Written by who has the turn, under the roster's lock.
+	present *presence    // as last entered; nil: not present from here
+	inc     string       // the incarnation that owns the presence
+	owed    *bus.Leaving // a leave that did not get through
+}
+
+// presence is what of an Entry is needed to put a member back.
+type presence struct {
+	user             []byte
+	listed, announce bool
+	retention        bus.Retention
+	idle, grace      time.Duration
+}
+
+func presenceOf(e *bus.Entry) *presence {
+	return &presence{e.User, e.Presence, e.Announce, e.Retention, e.Idle, e.Grace}
+}
+
+func (p *presence) entry(room, member string) *bus.Entry {
+	return &bus.Entry{
+		Room: room, Member: member, User: p.user, Presence: p.listed, Announce: p.announce,
+		Retention: p.retention, Idle: p.idle, Grace: p.grace,
+	}
 }
 
 func (ro *roster) init() { ro.rooms = make(map[string]map[string]*record) }
@@ -39,31 +63,47 @@ func (ro *roster) take(ctx context.Context, room, member string) (*record, error
 	}
 	rec := members[member]
 	if rec == nil {
-		rec = &record{room: room, member: member, turn: make(chan struct{}, 1)}
-		rec.turn <- struct{}{}
+		rec = &record{room: room, member: member}
 		members[member] = rec
 	}
-	rec.users++
+	if !rec.busy {
+		rec.busy = true
+		ro.mu.Unlock()
+		return rec, nil
+	}
+	turn := make(chan struct{})
+	rec.waiting = append(rec.waiting, turn)
 	ro.mu.Unlock()
 	select {
-	case <-rec.turn:
+	case <-turn:
 		return rec, nil
 	case <-ctx.Done():
-		ro.done(rec)
-		return nil, unavailable(ctx.Err())
 	}
+	ro.mu.Lock()
+	i := slices.Index(rec.waiting, turn)
+	if i >= 0 {
+		rec.waiting = slices.Delete(rec.waiting, i, i+1)
+	}
+	ro.mu.Unlock()
+	if i < 0 { // it was handed over in the same moment
+		ro.release(rec)
+	}
+	return nil, unavailable(ctx.Err())
 }
 
+// release hands the turn over, and forgets a record that says nothing.
 func (ro *roster) release(rec *record) {
-	rec.turn <- struct{}{} // there is room: it is ours to give back
-	ro.done(rec)
-}
-
-// done forgets a record that says nothing.
-func (ro *roster) done(rec *record) {
 	ro.mu.Lock()
 	defer ro.mu.Unlock()
-	if rec.users--; rec.users > 0 || rec.entry != nil || rec.owed != nil {
+	if len(rec.waiting) > 0 {
+		close(rec.waiting[0])
+		if rec.waiting = rec.waiting[1:]; len(rec.waiting) == 0 {
+			rec.waiting = nil
+		}
+		return
+	}
+	rec.busy = false
+	if rec.present != nil || rec.owed != nil {
 		return
 	}
 	delete(ro.rooms[rec.room], rec.member)
@@ -73,10 +113,10 @@ func (ro *roster) done(rec *record) {
 }
 
 // set notes what is so now. The caller has the turn.
-func (ro *roster) set(rec *record, entry *bus.Entry, inc string, owed *bus.Leaving) {
+func (ro *roster) set(rec *record, present *presence, inc string, owed *bus.Leaving) {
 	ro.mu.Lock()
 	defer ro.mu.Unlock()
-	rec.entry, rec.inc, rec.owed = entry, inc, owed
+	rec.present, rec.inc, rec.owed = present, inc, owed
 }
 
 // listed reports whether the room has members here that are shown a list.
@@ -84,7 +124,7 @@ func (ro *roster) listed(room string) bool {
 	ro.mu.Lock()
 	defer ro.mu.Unlock()
 	for _, rec := range ro.rooms[room] {
-		if rec.entry != nil && rec.entry.Presence {
+		if rec.present != nil && rec.present.listed {
 			return true
 		}
 	}
@@ -123,7 +163,7 @@ func (b *Bus) witness(room string) (key, place, inc string, ok bool) {
 	ro.mu.Lock()
 	defer ro.mu.Unlock()
 	for _, rec := range ro.rooms[room] {
-		if rec.entry != nil && rec.owed == nil && rec.users == 0 { // nothing about it is on its way
+		if rec.present != nil && rec.owed == nil && !rec.busy { // nothing about it is on its way
 			key = b.keys.partition[partitionOf(room)] + "i:" + rec.inc
 			return key, strconv.Itoa(len(room)) + ":" + room + rec.member, rec.inc, true
 		}

@@ -32,7 +32,7 @@ local function change(field, value)
 end
 if not exists then
   -- Versions begin with the time, so that they go on rising after a flush.
-  change('v', int(version))
+  change('v', version)
   if mode == '1' then change('c', token) end
 end
 if meta[7] ~= ARGV[11] then change('i', ARGV[11]) end
@@ -109,14 +109,14 @@ if #ids > 0 then
 end
 
 if keep == 0 then
-  return {'', exists and not again and 0 or 1, first and 1 or 0, '', '0', count, int(version), '0', 0, '0', users, {}}
+  return {'', exists and not again and 0 or 1, first and 1 or 0, '', 0, count, version, 0, 0, 0, users, {}}
 end
 local low, recovered, fork, missed = oldest(ROOM), 0, 0, {}
 if ARGV[15] ~= '' then
   local from = tonumber(ARGV[16])
   local shared = from
   if ARGV[15] ~= epoch then
-    shared = common(epoch, meta[3], ARGV[15])
+    shared = epochs().common(epoch, meta[3], ARGV[15])
     fork = shared or 0
   end
   if shared and from <= shared and from <= seq then
@@ -131,6 +131,6 @@ if ARGV[15] ~= '' then
   end
 end
 return {
-  '', exists and not again and 0 or 1, first and 1 or 0, epoch, int(seq), count, int(version), int(low), recovered,
-  int(fork), users, missed,
+  '', exists and not again and 0 or 1, first and 1 or 0, epoch, seq, count, version, low, recovered,
+  fork, users, missed,
 }

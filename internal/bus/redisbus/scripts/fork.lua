@@ -3,8 +3,9 @@
 -- suffix. Replies the epoch, now or by someone else's doing another.
 local meta = redis.call('HMGET', KEYS[1], 'e', 's', 'f')
 if not meta[1] or meta[1] ~= ARGV[1] then return meta[1] or '' end
-local epoch = lineage(meta[1]) .. '.' .. ARGV[3]
+local e = epochs()
+local epoch = e.fork(meta[1], ARGV[3])
 local last = math.min(tonumber(meta[2]), tonumber(ARGV[2]) - 1)
 -- Without ids: the next publish has no reason to fork once more.
-redis.call('HSET', KEYS[1], 'e', epoch, 'r', '', 'f', add_fork(meta[3], meta[1], last))
+redis.call('HSET', KEYS[1], 'e', epoch, 'r', '', 'f', e.add(meta[3], meta[1], last))
 return epoch

@@ -7,12 +7,12 @@ local ROOM = string.sub(KEYS[1], PREFIX + 3)
 local meta = redis.call('HMGET', KEYS[1], 'e', 's', 'v', 'f')
 if not meta[1] then return {} end
 local at, shared = tonumber(ARGV[2]), nil
-if ARGV[1] == meta[1] then shared = at else shared = common(meta[1], meta[4], ARGV[1]) end
+if ARGV[1] == meta[1] then shared = at else shared = epochs().common(meta[1], meta[4], ARGV[1]) end
 local from = math.min(at, shared or 0)
 local events = {}
-for _, entry in ipairs(redis.call('XRANGE', key('s', ROOM), int(from + 1), '+', 'COUNT', ARGV[3])) do
-  events[#events + 1] = int(seq_of(entry))
+for _, entry in ipairs(redis.call('XRANGE', key('s', ROOM), from + 1, '+', 'COUNT', ARGV[3])) do
+  events[#events + 1] = seq_of(entry)
   events[#events + 1] = entry[2][2]
 end
-local head = events[1] and tonumber(events[1]) or tonumber(meta[2]) + 1
-return {meta[1], meta[2], meta[3] or '0', int(shared or -1), int(oldest(ROOM)), tombs(ROOM, from + 1, head - 1), events}
+local head = events[1] or tonumber(meta[2]) + 1
+return {meta[1], meta[2], meta[3] or '0', shared or -1, oldest(ROOM), tombs(ROOM, from + 1, head - 1), events}

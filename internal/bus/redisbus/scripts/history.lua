@@ -9,9 +9,9 @@ local before, after, limit, bytes = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumb
 local forward = after > 0 or ARGV[3] == '1'
 local command, from, to = 'XREVRANGE', '+', '-'
 if forward then
-  command, from, to = 'XRANGE', int(after + 1), '+'
+  command, from, to = 'XRANGE', after + 1, '+'
 elseif before > 1 then
-  from = int(before - 1)
+  from = before - 1
 end
 local out, n, size = {}, 0, 0
 while n < limit and before ~= 1 do
@@ -22,18 +22,18 @@ while n < limit and before ~= 1 do
       size = size + body_length(envelope)
       if n == limit or (bytes > 0 and size > bytes and n > 0) then return {meta[1], meta[2], out} end
       n = n + 1
-      out[#out + 1] = int(seq_of(entry))
+      out[#out + 1] = seq_of(entry)
       out[#out + 1] = envelope
     end
   end
   if #chunk == 0 then break end
   local last = seq_of(chunk[#chunk])
   if forward then
-    from = int(last + 1)
+    from = last + 1
   elseif last <= 1 then
     break
   else
-    from = int(last - 1)
+    from = last - 1
   end
 end
 return {meta[1], meta[2], out}

@@ -42,7 +42,7 @@ local function announce(kind, room, member, m, count, version, reason, now)
   if m[1] == 0 or m[2] == 0 or count > ANNOUNCE_MAX then return end
   local at = redis.call('HMGET', key('m', room), 'e', 's')
   redis.call(PUBLISH, key('c', room), table.concat({
-    kind .. (at[1] or '-'), at[2] or '0', count, int(version), int(now), #member, #reason, member .. reason .. m[4],
+    kind .. (at[1] or '-'), at[2] or '0', count, version, now, #member, #reason, member .. reason .. m[4],
   }, ' '))
 end
 

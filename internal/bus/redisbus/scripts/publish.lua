@@ -13,7 +13,7 @@ if idem then
     return 'D' .. first
   end
 end
-local epoch, seq, mark = append(meta())
-if not epoch then return seq end
-if idem then redis.call('SET', idem, ARGV[8] .. ' ' .. epoch .. ' ' .. int(seq), 'PX', KEY_TTL) end
-return 'S' .. epoch .. ' ' .. int(seq) .. mark
+local at, mark = append(meta())
+if not at then return mark end
+if idem then redis.call('SET', idem, ARGV[8] .. ' ' .. at, 'PX', KEY_TTL) end
+return 'S' .. at .. mark

@@ -12,9 +12,9 @@ local envelope = found and found[2][2]
 if not envelope or string.byte(envelope, 2) ~= 1 or string.sub(envelope, 7, 22) ~= ARGV[7] then return 'N' end
 redis.call('XDEL', STREAM, id)
 redis.call('ZADD', TOMBS, ARGV[8], ARGV[8])
-redis.call('ZREMRANGEBYSCORE', TOMBS, '-inf', '(' .. int((tonumber(m[2]) or 0) + 2 - tonumber(ARGV[3])))
+redis.call('ZREMRANGEBYSCORE', TOMBS, '-inf', '(' .. ((tonumber(m[2]) or 0) + 2 - tonumber(ARGV[3])))
 local ttl = redis.call('PTTL', STREAM)
 if ttl > 0 then redis.call('PEXPIRE', TOMBS, ttl) end
-local epoch, seq, mark = append(m)
-if not epoch then return seq end
-return 'S' .. epoch .. ' ' .. int(seq) .. mark
+local at, mark = append(m)
+if not at then return mark end
+return 'S' .. at .. mark

@@ -1,0 +1,88 @@
+package redisbus_test
+
+import (
+	"fmt"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/wsrelay/relay/internal/bus"
+	"github.com/wsrelay/relay/internal/bus/redisbus"
+	"github.com/wsrelay/relay/internal/bus/redisbus/redistest"
+)
+
+// BenchmarkPublish is a message's way to Redis and back to the instance that
+// sent it, with many on their way. cpu-µs/op is this process's share.
+func BenchmarkPublish(b *testing.B) {
+	for _, c := range []struct {
+		name string
+		keep bus.Retention
+	}{{"stored", bus.Retention{Keep: 100, For: time.Hour}}, {"plain", bus.Retention{}}} {
+		b.Run(c.name, func(b *testing.B) {
+			server := redistest.Start(b)
+			n, err := redisbus.New(redisbus.Options{URL: server.URL()})
+			if err != nil {
+				b.Fatal(err)
+			}
+			var both sync.WaitGroup
+			if err := n.Start(b.Context(), counter{&both}); err != nil {
+				b.Fatal(err)
+			}
+			defer func() {
+				if err := n.Close(b.Context()); err != nil {
+					b.Error(err)
+				}
+			}()
+			const rooms = 100
+			for i := range rooms {
+				if _, err := n.Subscribe(b.Context(), fmt.Sprint("room-", i), c.keep.Kept()); err != nil {
+					b.Fatal(err)
+				}
+			}
+			places := make(chan struct{}, 1000)
+			body := []byte(fmt.Sprintf(`"%0128d"`, 0))
+			before := cpu()
+			b.ReportAllocs()
+			b.ResetTimer()
+			for i := range b.N {
+				both.Add(2)
+				places <- struct{}{}
+				m := &bus.Message{Retention: c.keep, Event: bus.Event{
+					Kind: bus.Chat, Room: fmt.Sprint("room-", i%rooms), ID: bus.NewMessageID(), Time: 1,
+					Sender: bus.Sender{Member: "m", User: []byte(`{"id":"m"}`), Conn: "c"}, Body: body,
+				}}
+				if err := n.Publish(m, receipt(func(r bus.Result) {
+					if r.Err != nil {
+						b.Error(r.Err)
+					}
+					<-places
+					both.Done()
+				})); err != nil {
+					b.Fatal(err)
+				}
+			}
+			both.Wait()
+			b.StopTimer()
+			b.ReportMetric(float64((cpu()-before).Microseconds())/float64(b.N), "cpu-µs/op")
+			b.Log(server.Do("--raw", "INFO", "commandstats"))
+			b.ReportMetric(float64(n.Stats().Published.Load())/float64(n.Stats().Pipelines.Load()), "msgs/trip")
+		})
+	}
+}
+
+type counter struct{ *sync.WaitGroup }
+
+func (c counter) Deliver(e *bus.Event) {
+	if e.Kind == bus.Chat {
+		c.Done()
+	}
+}
+
+func cpu() time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		return 0
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
