@@ -292,7 +292,9 @@ func (c *chat) show(e *client.Event) {
 		c.message(e)
 		c.seen("", e.Seq)
 	case "ack":
-		c.seen("", e.Seq)
+		if !e.Duplicate {
+			c.seen("", e.Seq)
+		}
 	case "redacted":
 		c.say("— a message was removed%s", because(e.Reason))
 		c.seen("", e.Seq)
@@ -333,7 +335,7 @@ func (c *chat) seen(epoch string, seq uint64) {
 	switch {
 	case epoch != "":
 		c.pos = &client.Position{Epoch: epoch, Seq: seq}
-	case c.pos != nil && seq > c.pos.Seq:
+	case c.pos != nil && seq != 0: // in a new epoch numbers may begin anew
 		c.pos = &client.Position{Epoch: c.pos.Epoch, Seq: seq}
 	}
 }

@@ -175,14 +175,19 @@ func (r *Room) deliver(e *bus.Event) {
 // note keeps what the room knows of itself in step with the stream. mu is held.
 func (r *Room) note(e *bus.Event) {
 	switch e.Kind {
-	case bus.Joined, bus.Left, bus.Resync:
+	case bus.Joined, bus.Left:
 		if e.Version >= r.version {
 			r.count, r.version = e.Count, e.Version
 		}
+	case bus.Resync: // a list begins anew, and its versions may too
+		r.count, r.version = e.Count, e.Version
 	case bus.Notice:
 		switch e.Notice {
 		case bus.NoticeEpoch:
-			r.passed, r.pos = r.pos.Epoch, bus.Position{Epoch: e.Epoch, Seq: e.To}
+			// Its numbers go on from To, or begin anew where everything was lost:
+			// the first event of it will tell.
+			r.passed, r.pos = r.pos.Epoch, bus.Position{Epoch: e.Epoch}
+			r.version = 0
 		case bus.NoticeLost:
 			if e.To > r.pos.Seq && e.Epoch == r.pos.Epoch {
 				r.pos.Seq = e.To

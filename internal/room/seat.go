@@ -129,12 +129,19 @@ func epochAhead(held []heldFrame, epoch string) bool {
 // Room.mu is held.
 func (s *Seat) tells(e *bus.Event) bool {
 	switch {
+	case e.Kind == bus.Resync:
+		s.atVersion = e.Version
+		return false
 	case e.Version != 0:
 		return e.Version <= s.atVersion
 	case e.Kind == bus.Notice && e.Notice == bus.NoticeEpoch:
 		// Any other epoch is a later one: two forks while a reply was on its way.
 		s.behind = false
-		return e.Epoch == s.at.Epoch
+		if e.Epoch == s.at.Epoch {
+			return true
+		}
+		s.atVersion = 0 // where everything was lost, versions begin anew
+		return false
 	case e.Kind == bus.Notice && e.Notice == bus.NoticeLost:
 		return s.behind || e.Epoch == s.at.Epoch && e.To <= s.at.Seq
 	case e.Sequenced():

@@ -8,6 +8,7 @@ package verify
 
 import (
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -139,7 +140,7 @@ func (r *Report) senders(stored []Stored) {
 func (r *Report) deliveries(rec *Record, stored []Stored, place map[string]int) {
 	seen := make(map[string]bool)
 	next, told := len(stored), false
-	entered := false
+	entered, matched := false, false
 	miss := func(to int) {
 		for ; next < to; next++ {
 			switch s := stored[next]; {
@@ -173,11 +174,15 @@ func (r *Report) deliveries(rec *Record, stored []Stored, place map[string]int) 
 			seen[e.Text] = true
 			at, ok := place[e.Text]
 			switch {
-			case !ok && toldAfter(rec.Entries[i:]):
+			case !ok && toldIn(rec.Entries[i:]):
 				r.Noticed++
 			case !ok:
 				r.Phantom++
 				r.violation("%s in %s: %s (seq %d) is not stored", rec.Client, rec.Room, e.Text, e.Seq)
+			case at < next && !matched && toldIn(rec.Entries[:i]):
+				// Everything was lost since it entered, and numbers began anew:
+				// its place then says nothing of what is stored now.
+				next = at + 1
 			case at < next:
 				r.Swapped++
 				r.violation("%s in %s: %s came after what is stored later", rec.Client, rec.Room, e.Text)
@@ -185,6 +190,7 @@ func (r *Report) deliveries(rec *Record, stored []Stored, place map[string]int) 
 				miss(at)
 				next = at + 1
 			}
+			matched = matched || ok
 		}
 	}
 	if entered {
@@ -192,13 +198,8 @@ func (r *Report) deliveries(rec *Record, stored []Stored, place map[string]int) 
 	}
 }
 
-func toldAfter(entries []Entry) bool {
-	for _, e := range entries {
-		if e.Kind == Told {
-			return true
-		}
-	}
-	return false
+func toldIn(entries []Entry) bool {
+	return slices.ContainsFunc(entries, func(e Entry) bool { return e.Kind == Told })
 }
 
 // acks checks that an ack meant stored.
@@ -208,7 +209,7 @@ func (r *Report) acks(rec *Record, stored []Stored, place map[string]int) {
 		at, ok := place[text]
 		switch {
 		case ok && stored[at].Seq == seq:
-		case toldAfter(rec.Entries):
+		case toldIn(rec.Entries):
 			r.Noticed++
 		default:
 			r.Phantom++

@@ -56,6 +56,8 @@ func TestPlants(t *testing.T) {
 		"a swap":                      {truth, saw("x", nil, "<0", "b.1", "a.1", "a.2", "b.2", "a.3"), "1 0 1 0 0"},
 		"a phantom":                   {truth[:4], saw("x", nil, "<0", "a.1", "b.1", "a.2", "b.2", "a.3"), "0 0 0 1 0"},
 		"a phantom that was told":     {truth[:4], saw("x", nil, "<0", "a.1", "b.1", "a.2", "b.2", "a.3", "?"), "0 0 0 0 1"},
+		"begun anew, told":            {truth[:2], saw("x", nil, "<9", "a.3", "?", "a.1", "b.1"), "0 0 0 0 1"},
+		"begun anew, not told":        {truth[:2], saw("x", nil, "<9", "a.1", "b.1"), "0 0 2 0 0"},
 		"an ack of nothing":           {truth[:4], saw("x", map[string]uint64{"a.3": 5}, "<0", "a.1", "b.1", "a.2", "b.2"), "0 0 0 1 0"},
 		"an ack at another seq":       {truth, saw("x", map[string]uint64{"a.3": 4}, "<5"), "0 0 0 1 0"},
 		"a sender swapped":            {[]string{"a.2", "a.1"}, saw("x", nil, "<2"), "0 0 1 0 0"},

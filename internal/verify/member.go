@@ -243,7 +243,9 @@ func (s *sitting) onAck(e *client.Event) {
 		// An ack in its place is how a sender sees its own message. A duplicate
 		// one is out of place: it tells of a message that went by before.
 		m.rec.Entries = append(m.rec.Entries, Entry{Kind: Delivered, Seq: e.Seq, Text: text})
-		m.last = max(m.last, e.Seq)
+		if !e.Duplicate {
+			m.last = e.Seq
+		}
 	}
 	m.pending, s.trying = nil, ""
 }
@@ -262,7 +264,7 @@ func (m *Member) saw(e *client.Event) {
 	if e.Type == "chat" {
 		m.rec.Entries = append(m.rec.Entries, Entry{Kind: Delivered, Seq: e.Seq, Text: e.Text()})
 	}
-	m.last = max(m.last, e.Seq)
+	m.last = e.Seq // in a new epoch numbers may begin anew
 }
 
 // roster keeps the list of members as a client shows it. mu is held.
