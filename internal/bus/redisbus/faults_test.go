@@ -184,18 +184,23 @@ func storedOf(t testing.TB, list []fate, allowed ...error) []fate {
 // flow publishes numbered messages, some waiting at any time, until the
 // returned function is called, which gives their fates.
 func flow(t testing.TB, n *instance, room string, keep bus.Retention) (stop func() []fate) {
+	return flowAs(t, n, room, "", keep)
+}
+
+// flowAs puts something in front of the number.
+func flowAs(t testing.TB, n *instance, room, who string, keep bus.Retention) (stop func() []fate) {
 	f := newFates()
 	end, ended := make(chan struct{}), make(chan int)
 	go func() {
 		sent := 0
-		tick := time.NewTicker(time.Millisecond)
+		tick := time.NewTicker(2 * time.Millisecond)
 		defer tick.Stop()
 		for {
 			select {
 			case <-tick.C:
-				for range 3 {
+				for range 2 {
 					sent++
-					f.send(n, room, fmt.Sprint(sent), keep)
+					f.send(n, room, who+fmt.Sprint(sent), keep)
 				}
 			case <-end:
 				ended <- sent

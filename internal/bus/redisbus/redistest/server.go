@@ -61,7 +61,7 @@ func program(t testing.TB, name string) string {
 
 func newServer(t testing.TB, name string, args ...string) *Server {
 	t.Helper()
-	s := &Server{t: t, name: name, Port: freePort(t), Dir: t.TempDir()}
+	s := &Server{t: t, name: name, Port: FreePort(t), Dir: t.TempDir()}
 	s.args = append([]string{
 		"--port", strconv.Itoa(s.Port), "--bind", "127.0.0.1", "--dir", s.Dir, "--daemonize", "no", "--save", "", "--protected-mode", "no",
 	}, args...)
@@ -105,7 +105,13 @@ func (s *Server) Up() {
 		_ = cmd.Wait() // how it ended is of no interest
 		close(done)
 	}(s.done)
-	s.Await("PONG", "PING")
+	Eventually(s.t, startup, fmt.Sprintf("%s on port %d to answer", s.name, s.Port), func() error {
+		out, err := s.try("PING")
+		if err == nil && !strings.Contains(out, "PONG") && !strings.Contains(out, "NOAUTH") {
+			err = errors.New(out)
+		}
+		return err
+	})
 }
 
 // Kill ends the process as a crash would. It may be frozen, or dead already.
@@ -185,9 +191,9 @@ func Eventually(t testing.TB, within time.Duration, what string, cond func() err
 	}
 }
 
-// freePort finds a port that nobody listens on, below the range the kernel
+// FreePort finds a port that nobody listens on, below the range the kernel
 // gives to connections, so that none takes it before its server does.
-func freePort(t testing.TB) int {
+func FreePort(t testing.TB) int {
 	t.Helper()
 	for range 200 {
 		port := 10_000 + int(time.Now().UnixNano()/1000)%20_000

@@ -1,0 +1,202 @@
+package redisbus_test
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/wsrelay/relay/internal/bus"
+	"github.com/wsrelay/relay/internal/bus/redisbus"
+	"github.com/wsrelay/relay/internal/bus/redisbus/redistest"
+)
+
+var (
+	chaosFor  = flag.Duration("chaos.for", 4*time.Second, "how long TestChaos spoils things")
+	chaosSeed = flag.Uint64("chaos.seed", 0, "seed of TestChaos; 0: a new one each run")
+)
+
+// TestChaos has three instances publish to rooms with history while whatever is
+// between them and Redis fails at random. In the end every instance must have
+// been given one stream without hole or repeat, in which every message stands
+// that was said to be stored, where it was said to be, and none that was said
+// not to be; and the members must be those that are there.
+func TestChaos(t *testing.T) {
+	t.Parallel()
+	seed := *chaosSeed
+	if seed == 0 {
+		seed = uint64(time.Now().UnixNano())
+	}
+	t.Logf("repeat with -chaos.seed=%d", seed)
+	rng := rand.New(rand.NewPCG(seed, 0))
+	server := redistest.Start(t)
+	const instances, rooms = 3, 5
+	var nodes []*instance
+	var ways []*redistest.Proxy
+	for i := range instances {
+		way := redistest.NewProxy(t, server.Addr())
+		ways = append(ways, way)
+		nodes = append(nodes, start(t, redisbus.Options{URL: way.URL(), Instance: fmt.Sprint("instance-", i)}))
+	}
+	for _, n := range nodes {
+		for r := range rooms {
+			n.subscribe(fmt.Sprint("room-", r), true)
+			enter(t, n, fmt.Sprint("room-", r), "everywhere")
+		}
+	}
+	var stops [instances][rooms]func() []fate
+	for i, n := range nodes {
+		for r := range rooms {
+			stops[i][r] = flowAs(t, n, fmt.Sprint("room-", r), fmt.Sprint(i, "-"), keep)
+		}
+	}
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	pause := func(d time.Duration) {
+		for range d / (50 * time.Millisecond) {
+			<-tick.C
+		}
+	}
+	for until := time.Now().Add(*chaosFor); time.Now().Before(until); pause(time.Duration(rng.IntN(300)) * time.Millisecond) {
+		way := ways[rng.IntN(instances)]
+		long := time.Duration(100+rng.IntN(1500)) * time.Millisecond
+		switch rng.IntN(8) {
+		case 0, 1:
+			way.Cut()
+		case 2:
+			way.Blackhole()
+			pause(long)
+			way.Heal()
+		case 3:
+			way.HoldReplies()
+			pause(long)
+			way.Heal()
+		case 4:
+			way.DropReplies()
+			pause(long)
+			way.Heal()
+		case 5:
+			server.Do("CLIENT", "KILL", "TYPE", "pubsub")
+		case 6:
+			server.Do("SCRIPT", "FLUSH")
+		case 7:
+			server.Freeze()
+			pause(long / 2)
+			server.Thaw()
+		}
+	}
+	var sent [rooms][]fate
+	for i := range nodes {
+		for r := range rooms {
+			sent[r] = append(sent[r], stops[i][r]()...)
+		}
+	}
+	for _, n := range nodes {
+		eventually(t, "health", n.Health)
+	}
+	for r := range rooms {
+		room := fmt.Sprint("room-", r)
+		f := newFates()
+		f.send(nodes[0], room, "last", keep)
+		last := storedOf(t, f.wait(t, 1))
+		for i, n := range nodes {
+			eventually(t, "the last message", func() error { return n.has(room, "last") })
+			if problem := judge(n.room(room), append(sent[r], last...)); problem != "" {
+				t.Errorf("instance %d, %s: %s", i, room, problem)
+			}
+		}
+		page, err := nodes[0].Members(t.Context(), room, "", 10)
+		if err != nil || page.Count != 1 {
+			t.Errorf("%s: members are %+v, %v", room, page, err)
+		}
+	}
+	s := nodes[0].Stats()
+	t.Logf("instance 0: published %d, resent %d, unknown %d, refused %d, healed %d, repeated %d, reconnects %d, dropped %d",
+		s.Published.Load(), s.Resent.Load(), s.Unknown.Load(), s.Refused.Load(), s.Healed.Load(), s.Repeated.Load(), s.Reconnects.Load(), s.Dropped.Load())
+}
+
+func (n *instance) has(room, body string) error {
+	for _, e := range n.room(room) {
+		if string(e.Body) == body {
+			return nil
+		}
+	}
+	return errors.New("not delivered")
+}
+
+// judge compares what one instance was given with what became of all that was
+// sent, and says what is wrong, if anything.
+func judge(events []*bus.Event, sent []fate) string {
+	at := make(map[string]uint64)
+	last := make(map[string]int) // by sender
+	var seq uint64
+	for _, e := range events {
+		switch e.Kind {
+		case bus.Chat:
+		case bus.Notice:
+			return fmt.Sprintf("told of a loss (%d) from %d to %d", e.Notice, e.From, e.To)
+		case bus.Left:
+			return "a member was told to have left"
+		default:
+			continue
+		}
+		if e.Seq != seq+1 {
+			return fmt.Sprintf("seq %d after %d", e.Seq, seq)
+		}
+		seq = e.Seq
+		body := string(e.Body)
+		if at[body] != 0 {
+			return fmt.Sprintf("%s at %d and at %d", body, at[body], e.Seq)
+		}
+		at[body] = e.Seq
+		if sender, number, numbered := strings.Cut(body, "-"); numbered {
+			var n int
+			if _, err := fmt.Sscan(number, &n); err != nil || n <= last[sender] {
+				return fmt.Sprintf("%s after %s-%d", body, sender, last[sender])
+			}
+			last[sender] = n
+		}
+	}
+	for _, f := range sent {
+		switch {
+		case f.Err == nil && at[f.body] != f.Seq:
+			return fmt.Sprintf("%s was said to be at %d, is at %d", f.body, f.Seq, at[f.body])
+		case errors.Is(f.Err, bus.ErrUnavailable) && at[f.body] != 0:
+			return fmt.Sprintf("%s was said not to have happened (%v), is at %d", f.body, f.Err, at[f.body])
+		case f.Err != nil && !errors.Is(f.Err, bus.ErrUnavailable) && !errors.Is(f.Err, bus.ErrUnknownOutcome):
+			return fmt.Sprintf("%s: %v", f.body, f.Err)
+		}
+	}
+	return ""
+}
+
+// TestTheJudgeSees plants one mistake of each kind.
+func TestTheJudgeSees(t *testing.T) {
+	chat := func(seq uint64, body string) *bus.Event {
+		return &bus.Event{Kind: bus.Chat, Position: bus.Position{Epoch: "e", Seq: seq}, Body: []byte(body)}
+	}
+	stored := func(seq uint64, body string) fate {
+		return fate{body, bus.Result{Position: bus.Position{Epoch: "e", Seq: seq}}}
+	}
+	failed := func(body string, err error) fate { return fate{body, bus.Result{Err: err}} }
+	for name, c := range map[string]struct {
+		events []*bus.Event
+		sent   []fate
+		want   string
+	}{
+		"nothing wrong": {[]*bus.Event{chat(1, "0-1"), chat(2, "0-3")}, []fate{stored(1, "0-1"), failed("0-2", bus.ErrUnavailable), failed("0-3", bus.ErrUnknownOutcome)}, ""},
+		"hole":          {[]*bus.Event{chat(1, "0-1"), chat(3, "0-2")}, nil, "seq 3 after 1"},
+		"repeat":        {[]*bus.Event{chat(1, "0-1"), chat(2, "0-1")}, nil, "0-1 at 1 and at 2"},
+		"swap":          {[]*bus.Event{chat(1, "0-2"), chat(2, "0-1")}, nil, "0-1 after 0-2"},
+		"loss":          {[]*bus.Event{chat(1, "0-1")}, []fate{stored(1, "0-1"), stored(2, "0-2")}, "0-2 was said to be at 2, is at 0"},
+		"phantom":       {[]*bus.Event{chat(1, "0-1")}, []fate{failed("0-1", bus.ErrUnavailable)}, "said not to have happened"},
+		"other place":   {[]*bus.Event{chat(1, "0-1"), chat(2, "1-1")}, []fate{stored(1, "1-1")}, "1-1 was said to be at 1"},
+	} {
+		if got := judge(c.events, c.sent); (c.want == "") != (got == "") || !strings.Contains(got, c.want) {
+			t.Errorf("%s: %q, want %q", name, got, c.want)
+		}
+	}
+}
