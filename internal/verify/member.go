@@ -20,8 +20,6 @@ type Member struct {
 	URLs       []string      // instances, tried in turn
 	Every      time.Duration // between two messages; 0: only listens
 
-	events chan *client.Event // of the connection in use, in order
-
 	mu      sync.Mutex
 	rec     Record // guarded by mu
 	pending *outgo // guarded by mu

@@ -36,8 +36,7 @@ type line struct {
 	*redis.PubSub
 	changes []change // not sent yet
 	sent    []change // not confirmed yet, in order
-	over    bool
-	cause   error // why it was given up, if it did not break
+	cause   error    // why it was given up, if it did not break
 }
 
 // change is a subscription to take up (room set) or to end.

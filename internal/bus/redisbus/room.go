@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
-	"slices"
 	"sync"
 	"time"
 
@@ -262,22 +261,6 @@ func (rs *rooms) tidy(now time.Time) {
 		}
 		for _, r := range due {
 			r.lane.healer.compare(r, false)
-		}
-	}
-}
-
-// each calls f for every room received.
-func (rs *rooms) each(f func(*room)) {
-	for i := range rs.shards {
-		s := &rs.shards[i]
-		s.mu.Lock()
-		all := make([]*room, 0, len(s.rooms))
-		for _, r := range s.rooms {
-			all = append(all, r)
-		}
-		s.mu.Unlock()
-		for _, r := range slices.Clip(all) {
-			f(r)
 		}
 	}
 }
