@@ -47,7 +47,7 @@ func (d *decoder) object(tree map[string]any, v reflect.Value, path string) {
 	}
 	for _, key := range names {
 		if _, given := tree[key]; !given && known[key].Tag.Get("required") == "true" {
-			d.fail(path, "%s is missing: %s", key, firstSentence(known[key].Tag.Get("doc")))
+			d.fail(join(path, key), "is missing: %s", firstSentence(known[key].Tag.Get("doc")))
 		}
 	}
 }
@@ -57,9 +57,14 @@ func firstSentence(s string) string {
 	return strings.TrimSuffix(before, ".")
 }
 
-// value decodes one value of any kind; null is the same as leaving it out.
+// value decodes one value of any kind. A key with nothing behind it is a mistake:
+// redis: with its lines commented out would mean no Redis.
 func (d *decoder) value(in any, v reflect.Value, path string) {
 	if in == nil {
+		d.fail(path, "is empty: give it a value, or leave it out")
+		return
+	}
+	if _, reported := in.(broken); reported {
 		return
 	}
 	if m, ok := in.(map[string]any); ok {
@@ -212,7 +217,7 @@ func (d *decoder) scalarList(in any, v reflect.Value, path string) {
 		}
 	case string:
 		if v.Type() != reflect.TypeFor[StringList]() {
-			d.fail(path, "must be a list: write [%s]", x)
+			d.fail(path, "must be a list: write it in [brackets]")
 			return
 		}
 		items = []string{x}

@@ -133,16 +133,19 @@ func Schema() []byte {
 
 type schema = map[string]any
 
+// elsewhere is a text that takes its value from ${…}.
+func elsewhere() schema { return schema{"type": "string", "pattern": reference} }
+
 // A value may always be taken from elsewhere, whatever its type.
 const reference = `\$\{[^}]+\}`
 
 func schemaOf(t reflect.Type, tag reflect.StructTag) schema {
 	s := schemaType(t)
+	if e := tag.Get("enum"); e != "" {
+		s = schema{"anyOf": []schema{{"enum": strings.Split(e, ",")}, elsewhere()}}
+	}
 	if d := tag.Get("doc"); d != "" {
 		s["description"] = d
-	}
-	if e := tag.Get("enum"); e != "" {
-		s["enum"] = strings.Split(e, ",")
 	}
 	if d := tag.Get("default"); d != "" {
 		switch t.Kind() {
@@ -156,7 +159,7 @@ func schemaOf(t reflect.Type, tag reflect.StructTag) schema {
 	}
 	for _, bound := range [][2]string{{"min", "minimum"}, {"max", "maximum"}} {
 		if v := tag.Get(bound[0]); v != "" {
-			s[bound[1]] = json.Number(v)
+			s[bound[1]] = json.Number(v) // holds for numbers alone, so ${…} passes
 		}
 	}
 	return s
@@ -190,9 +193,9 @@ func schemaType(t reflect.Type) schema {
 	case reflect.Struct:
 		return objectSchema(t)
 	case reflect.Bool:
-		return schema{"type": "boolean"}
+		return schema{"anyOf": []schema{{"type": "boolean"}, elsewhere()}}
 	case reflect.Int:
-		return schema{"type": "integer"}
+		return schema{"anyOf": []schema{{"type": "integer"}, elsewhere()}}
 	default:
 		return schema{"type": "string"}
 	}

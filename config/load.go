@@ -19,6 +19,13 @@ import (
 // MaxFile bounds a configuration file and each file that it takes a value from.
 const MaxFile = 1 << 20 // bytes
 
+// Bounds on what a file holds, far above any real one: koanf's paths grow with the
+// square of the depth.
+const (
+	maxDepth  = 32
+	maxValues = 20_000
+)
+
 // envPrefix and envDelim make RELAY__REDIS__URL out of redis.url. Other names
 // that begin with RELAY_ are left alone: Kubernetes injects such for a service
 // called relay.
@@ -49,12 +56,12 @@ func Load(path string, environ []string) (*Config, *Source, error) {
 // Parse is Load for a file that was read already; name is what problems call it.
 func Parse(name string, data []byte, environ []string) (*Config, *Source, error) {
 	l := &loader{
-		src:     &Source{file: name, at: map[string]position{}, env: map[string]string{}},
+		src:     &Source{file: name, at: map[string]position{}, env: map[string]string{}, from: map[string]bool{}},
 		environ: lookup(environ),
 	}
 	tree := l.readFile(data)
-	if len(l.problems) > 0 {
-		return nil, l.src, NewErrors(l.problems) // what follows would complain of the consequences
+	if tree == nil {
+		return nil, l.src, NewErrors(l.problems) // there is nothing to go on with
 	}
 	merged, err := l.overlay(tree, environ)
 	if err != nil {
@@ -66,23 +73,35 @@ func Parse(name string, data []byte, environ []string) (*Config, *Source, error)
 	d.decode(merged, cfg)
 	v := &validator{src: l.src}
 	v.config(cfg)
-	if err := NewErrors(append(d.problems, unrelated(v.problems, d.problems)...)); err != nil {
+	problems := append(l.problems, unrelated(d.problems, l.problems)...)
+	problems = append(problems, unrelated(v.problems, problems)...)
+	if err := NewErrors(problems); err != nil {
 		return nil, l.src, err
 	}
 	return cfg, l.src, nil
 }
 
 // unrelated leaves out what is only a consequence of an earlier problem: one at
-// the same place, inside it, or around it.
+// the same place, inside it, or around it. The file as a whole is around
+// everything and so says nothing.
 func unrelated(problems, earlier []Problem) []Problem {
-	within := func(inner, outer string) bool {
-		rest, ok := strings.CutPrefix(inner, outer)
-		return ok && (rest == "" || outer == "" || rest[0] == '.' || rest[0] == '[')
+	at, inside := make(map[string]bool), make(map[string]bool) // paths with an earlier problem at them, inside them
+	for _, e := range earlier {
+		at[e.Path] = true
+		for path := e.Path; path != ""; path = parent(path) {
+			inside[path] = true
+		}
 	}
 	return slices.DeleteFunc(problems, func(p Problem) bool {
-		return slices.ContainsFunc(earlier, func(e Problem) bool {
-			return within(p.Path, e.Path) || within(e.Path, p.Path)
-		})
+		if inside[p.Path] {
+			return true
+		}
+		for path := p.Path; path != ""; path = parent(path) {
+			if at[path] {
+				return true
+			}
+		}
+		return false
 	})
 }
 
@@ -107,7 +126,11 @@ type loader struct {
 	src      *Source
 	environ  map[string]string
 	problems []Problem
+	values   int
 }
+
+// broken stands in the tree for a value that was found wrong already.
+type broken struct{}
 
 // isList is the key that marks a map as a list. It cannot come from YAML or the
 // environment: it has the delimiter in it.
@@ -147,13 +170,19 @@ func (l *loader) readFile(data []byte) map[string]any {
 		l.fail(root, "", "must be a map of keys such as listen and endpoints")
 		return nil
 	}
-	tree, _ := l.node(root, "").(map[string]any)
+	tree, _ := l.node(root, "", 0).(map[string]any)
+	if l.values > maxValues {
+		return nil
+	}
 	return tree
 }
 
 // syntax reports what the YAML library says, with its line where it tells one.
 func (l *loader) syntax(err error) {
 	msg := strings.TrimPrefix(err.Error(), "yaml: ")
+	if strings.HasPrefix(msg, "unknown anchor") { // it names the anchor, and a password may start with *
+		msg = "a value that starts with * is not in quotes"
+	}
 	n := &yaml.Node{}
 	if rest, ok := strings.CutPrefix(msg, "line "); ok {
 		if no, text, ok := strings.Cut(rest, ": "); ok {
@@ -165,19 +194,33 @@ func (l *loader) syntax(err error) {
 	l.fail(n, "", "not valid YAML: %s", msg)
 }
 
-func (l *loader) node(n *yaml.Node, path string) any {
+func (l *loader) node(n *yaml.Node, path string, depth int) any {
 	l.src.at[path] = position{n.Line, n.Column}
+	switch l.values++; {
+	case l.values == maxValues+1:
+		l.fail(n, path, "more than %d values", maxValues)
+		return broken{}
+	case l.values > maxValues:
+		return broken{}
+	case depth > maxDepth:
+		l.fail(n, path, "nested deeper than %d", maxDepth)
+		return broken{}
+	}
+	if n.Style&yaml.TaggedStyle != 0 {
+		l.fail(n, path, "tags are not used here: a text that starts with ! needs quotes")
+		return broken{}
+	}
 	if n.Anchor != "" || n.Kind == yaml.AliasNode {
 		l.fail(n, path, "anchors and aliases are not used here: write the value out, or take it from ${ENV}")
-		return nil
+		return broken{}
 	}
 	switch n.Kind {
 	case yaml.MappingNode:
-		return l.mapping(n, path)
+		return l.mapping(n, path, depth)
 	case yaml.SequenceNode:
 		list := map[string]any{isList: true}
 		for i, item := range n.Content {
-			list[strconv.Itoa(i)] = l.node(item, index(path, i))
+			list[strconv.Itoa(i)] = l.node(item, index(path, i), depth+1)
 		}
 		return list
 	default:
@@ -185,7 +228,7 @@ func (l *loader) node(n *yaml.Node, path string) any {
 	}
 }
 
-func (l *loader) mapping(n *yaml.Node, path string) map[string]any {
+func (l *loader) mapping(n *yaml.Node, path string, depth int) map[string]any {
 	m := make(map[string]any, len(n.Content)/2)
 	for i := 0; i < len(n.Content); i += 2 {
 		k, v := n.Content[i], n.Content[i+1]
@@ -198,7 +241,7 @@ func (l *loader) mapping(n *yaml.Node, path string) map[string]any {
 			l.fail(k, at, "stands here twice")
 			continue
 		}
-		m[k.Value] = l.node(v, at)
+		m[k.Value] = l.node(v, at, depth+1)
 		l.src.at[at] = position{k.Line, k.Column} // a key is what one looks for
 	}
 	return m
@@ -209,17 +252,18 @@ func (l *loader) scalar(n *yaml.Node, path string) any {
 		s, changed, err := l.expand(n.Value)
 		if err != nil {
 			l.fail(n, path, "%v", err)
-			return nil
+			return broken{}
 		}
 		if changed {
+			l.src.from[path] = true
 			return loose(s)
 		}
 		return n.Value
 	}
 	var v any
 	if err := n.Decode(&v); err != nil {
-		l.fail(n, path, "%s is not a value", n.Value)
-		return nil
+		l.fail(n, path, "is not a value")
+		return broken{}
 	}
 	switch v := v.(type) {
 	case int:
@@ -276,11 +320,15 @@ func (l *loader) value(ref string) (string, error) {
 		if len(b) > MaxFile {
 			return "", fmt.Errorf("%s: larger than %d bytes", path, MaxFile)
 		}
-		return strings.TrimRight(string(b), "\r\n"), nil
+		s := strings.TrimRight(string(b), "\r\n")
+		if s == "" {
+			return "", fmt.Errorf("%s is empty", path)
+		}
+		return s, nil
 	}
 	name, def, hasDefault := strings.Cut(ref, ":-")
 	if !envName(name) {
-		return "", fmt.Errorf("${%s}: want ${NAME}, ${NAME:-default} or ${file:PATH}", ref)
+		return "", errors.New("want ${NAME}, ${NAME:-default} or ${file:PATH}; write $${ for the characters themselves") // what is there may be part of a password
 	}
 	if v := l.environ[name]; v != "" {
 		return v, nil
@@ -319,6 +367,12 @@ func (l *loader) overlay(tree map[string]any, environ []string) (map[string]any,
 					path = index(path, i)
 				} else {
 					path = join(path, p)
+				}
+			}
+			for at := parent(path); at != ""; at = parent(at) { // names are sorted: what is around comes first
+				if other, ok := l.src.env[at]; ok {
+					l.problems = append(l.problems, Problem{File: l.src.file, Env: name, Path: path, Message: other + " sets all of " + at})
+					return "", nil
 				}
 			}
 			l.src.env[path] = name

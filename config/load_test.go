@@ -10,6 +10,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 )
 
 var update = flag.Bool("update", false, "write what the golden files should say")
@@ -216,6 +217,9 @@ func FuzzParse(f *testing.F) {
 			f.Add(b)
 		}
 	}
+	for _, path := range []string{"listen: %s", "hosts: [%s]", "endpoints: [{path: %s, auth: [%s], origins: [%s]}]", "auth: {a: {type: %s, issuer: %s, jwks: %s}}", "redis: {url: %s, prefix: %s}"} {
+		f.Add([]byte(strings.ReplaceAll(path, "%s", `"${SECRET}"`)))
+	}
 	const planted = "pl4nted-s3cret-value-of-32-bytes-and-more"
 	environ := []string{"SECRET=" + planted, "RELAY__REDIS__PASSWORD=" + planted}
 	f.Fuzz(func(t *testing.T, data []byte) {
@@ -238,4 +242,46 @@ func FuzzParse(f *testing.F) {
 			t.Fatalf("the second time: %v", err)
 		}
 	})
+}
+
+// Several variables for one place have one meaning or none, whatever their order.
+func TestVariablesDoNotOverlap(t *testing.T) {
+	for range 20 { // map order must not matter
+		_, _, err := Parse("relay.yaml", []byte(minimal), []string{"RELAY__REDIS__URL=redis://r", "RELAY__REDIS=x"})
+		const want = "environment RELAY__REDIS__URL: redis.url: RELAY__REDIS sets all of redis"
+		if err == nil || err.Error() != want {
+			t.Fatalf("says\n%v\nwant\n%s", err, want)
+		}
+	}
+	for env, want := range map[string]string{
+		"RELAY__ROOMS__1__MATCH=":              "rooms[1].match: must not be empty",
+		"RELAY__AUTH__GUESTS__USER__ID=/x":     "auth.guests.user: means nothing for type anonymous",
+		"RELAY__TELEMETRY__LOG__LEVEL=verbose": `"verbose" is not one of debug, info, warn, error`,
+	} {
+		_, _, err := Parse("relay.yaml", []byte(strings.Replace(minimal, `"*"`, "lobby", 1)), []string{env})
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", env, err)
+		}
+	}
+}
+
+// A file of the largest size is answered in time, whatever it holds.
+func TestLargeFilesAreAnsweredInTime(t *testing.T) {
+	for name, yaml := range map[string]string{
+		"deep":   strings.Repeat("{a: ", 9000) + strings.Repeat("}", 9000),
+		"wrong":  "endpoints:\n" + strings.Repeat("- {path: 1}\n", 80_000),
+		"names":  "endpoints: [{path: /ws, auth: [" + strings.Repeat("x,", 200_000) + "]}]\n",
+		"twice":  minimal + strings.Repeat("listen: a\n", 90_000),
+		"larger": strings.Repeat("#", MaxFile+1),
+	} {
+		start := time.Now()
+		if _, _, err := Parse("relay.yaml", []byte(yaml), nil); err == nil {
+			t.Errorf("%s: accepted", name)
+		}
+		if d := time.Since(start); d > 5*time.Second { // it is well below 1 s; growing with the square, it was 10 s to a minute
+			t.Errorf("%s: took %s", name, d)
+		} else {
+			t.Logf("%s: %s", name, d)
+		}
+	}
 }

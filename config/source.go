@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 )
 
@@ -10,6 +11,7 @@ type Source struct {
 	file string
 	at   map[string]position // by path
 	env  map[string]string   // variable names, by path
+	from map[string]bool     // paths whose text came out of ${…}
 }
 
 type position struct{ line, col int }
@@ -34,6 +36,28 @@ func (s *Source) Problem(path, message string) Problem {
 			return p
 		}
 	}
+}
+
+// says reports whether file or environment say something at path or inside it.
+func (s *Source) says(path string) bool {
+	if _, ok := s.at[path]; ok {
+		return true
+	}
+	for at := range s.env {
+		if rest, ok := strings.CutPrefix(at, path); ok && (rest == "" || rest[0] == '.' || rest[0] == '[') {
+			return true
+		}
+	}
+	return false
+}
+
+// show quotes a text for a message, unless it, or the list it stands in, came out
+// of ${…}: that may be a secret in the wrong place.
+func (s *Source) show(path, text string) string {
+	if s.from[path] || s.from[parent(path)] {
+		return "what ${…} stands for"
+	}
+	return strconv.Quote(text)
 }
 
 // parent is the path of what contains path.

@@ -23,6 +23,14 @@ func (v *validator) fail(path, format string, args ...any) {
 	v.problems = append(v.problems, v.src.Problem(path, fmt.Sprintf(format, args...)))
 }
 
+// suggest is didYouMean, unless that would tell what ${…} nearly stands for.
+func (v *validator) suggest(path, s string, names []string) string {
+	if v.src.show(path, s) != strconv.Quote(s) {
+		return ""
+	}
+	return didYouMean(s, names)
+}
+
 func (v *validator) config(c *Config) {
 	v.tags(reflect.ValueOf(c).Elem(), "")
 	v.addr("listen", c.Listen)
@@ -34,12 +42,12 @@ func (v *validator) config(c *Config) {
 	}
 	for i, cidr := range c.TrustedProxies {
 		if _, err := netip.ParsePrefix(cidr); err != nil {
-			v.fail(index("trusted_proxies", i), "%q is not a network such as 10.0.0.0/8", cidr)
+			v.fail(index("trusted_proxies", i), "%s is not a network such as 10.0.0.0/8", v.src.show(index("trusted_proxies", i), cidr))
 		}
 	}
 	for i, h := range c.Hosts {
 		if h == "" || strings.ContainsAny(h, "/ *@") || strings.Contains(h, "://") {
-			v.fail(index("hosts", i), "%q is not a host name such as chat.example.com", h)
+			v.fail(index("hosts", i), "%s is not a host name such as chat.example.com", v.src.show(index("hosts", i), h))
 		}
 	}
 	if c.Redis != nil {
@@ -87,14 +95,14 @@ func stringKeys(m reflect.Value) map[string]struct{} {
 
 func (v *validator) field(tag reflect.StructTag, x reflect.Value, path string) {
 	if tag.Get("required") == "true" && (x.IsZero() || x.Kind() == reflect.Slice && x.Len() == 0) {
-		if _, given := v.src.at[path]; given {
+		if v.src.says(path) {
 			v.fail(path, "must not be empty")
 		}
 		return
 	}
 	if enum := tag.Get("enum"); enum != "" && x.String() != "" {
 		if names := strings.Split(enum, ","); !slices.Contains(names, x.String()) {
-			v.fail(path, "%q is not one of %s%s", x.String(), strings.Join(names, ", "), didYouMean(x.String(), names))
+			v.fail(path, "%s is not one of %s%s", v.src.show(path, x.String()), strings.Join(names, ", "), v.suggest(path, x.String(), names))
 		}
 	}
 	if s := tag.Get("min"); s != "" {
@@ -118,7 +126,7 @@ func (v *validator) addr(path, s string) {
 			return
 		}
 	}
-	v.fail(path, "%q is not an address such as :5000 or 127.0.0.1:5000", s)
+	v.fail(path, "%s is not an address such as :5000 or 127.0.0.1:5000", v.src.show(path, s))
 }
 
 func (v *validator) redis(r *Redis) {
@@ -139,7 +147,7 @@ func (v *validator) redis(r *Redis) {
 		v.fail("redis", "needs one of url, sentinel and cluster, and has %d of them", ways)
 	}
 	if r.Prefix == "" || len(r.Prefix) > 64 || strings.ContainsAny(r.Prefix, "{}* \t\n") {
-		v.fail("redis.prefix", "%q: must be 1 to 64 characters without braces, stars and blanks", r.Prefix)
+		v.fail("redis.prefix", "%s: must be 1 to 64 characters without braces, stars and blanks", v.src.show("redis.prefix", r.Prefix))
 	}
 	if t := r.TLS; t != nil && (t.Cert == "") != (t.Key == "") {
 		v.fail("redis.tls", "cert and key go together")
@@ -153,13 +161,13 @@ func (v *validator) redisURL(r *Redis) {
 	case err != nil || u.Hostname() == "" || u.Opaque != "" || strings.Contains(u.Hostname(), ":") && !strings.HasPrefix(u.Host, "["): // err would repeat the URL
 		v.fail("redis.url", say)
 	case u.Scheme != "redis" && u.Scheme != "rediss":
-		v.fail("redis.url", "%s; its scheme is %q", say, u.Scheme)
+		v.fail("redis.url", say) // what seems to be the scheme may be a password that starts with a slash
 	case u.RawQuery != "" || u.Fragment != "":
 		v.fail("redis.url", "takes no options after ? or #")
 	default:
 		if db := strings.Trim(u.Path, "/"); db != "" {
 			if _, err := strconv.ParseUint(db, 10, 16); err != nil {
-				v.fail("redis.url", "%q is not the number of a database", db)
+				v.fail("redis.url", "what follows the host is not the number of a database; a slash in a password is written %%2F")
 			}
 		}
 		if _, has := u.User.Password(); has && !r.Password.IsZero() {
@@ -206,8 +214,7 @@ func (v *validator) onlyFor(path string, a Auth) {
 	}
 	for f, x := range reflect.ValueOf(a).Fields() {
 		key := f.Tag.Get("key")
-		_, inFile := v.src.at[join(path, key)]
-		if !slices.Contains(uses, key) && (inFile || !x.IsZero() && key != "user") {
+		if !slices.Contains(uses, key) && (v.src.says(join(path, key)) || !x.IsZero() && key != "user") {
 			v.fail(join(path, key), "means nothing for type %s", a.Type)
 		}
 	}
@@ -226,6 +233,14 @@ func (v *validator) jwt(path string, a Auth) {
 			keys++
 		}
 	}
+	for _, k := range []struct {
+		key   string
+		empty bool
+	}{{"jwks", a.JWKS == ""}, {"secret", a.Secret.IsZero()}, {"public_key", a.PublicKey == ""}} {
+		if k.empty && v.src.says(join(path, k.key)) {
+			v.fail(join(path, k.key), "must not be empty: keys would come from the issuer instead")
+		}
+	}
 	if keys > 1 {
 		v.fail(path, "has %d of jwks, secret and public_key: keys come from one of them, and a shared secret never stands beside public keys", keys)
 	}
@@ -240,7 +255,7 @@ func (v *validator) jwt(path string, a Auth) {
 	}
 	for _, p := range []struct{ key, pointer string }{{"id", a.User.ID}, {"name", a.User.Name}, {"data", a.User.Data}, {"roles", a.User.Roles}} {
 		if p.pointer != "" && !strings.HasPrefix(p.pointer, "/") {
-			v.fail(join(path, "user."+p.key), "%q is not a JSON pointer: it starts with /", p.pointer)
+			v.fail(join(path, "user."+p.key), "%s is not a JSON pointer: it starts with /", v.src.show(join(path, "user."+p.key), p.pointer))
 		}
 	}
 }
@@ -251,9 +266,9 @@ func (v *validator) keyURL(path, s string) {
 	u, err := url.Parse(s)
 	switch {
 	case err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http":
-		v.fail(path, "%q is not a URL; keys are fetched over https", s)
+		v.fail(path, "%s is not a URL; keys are fetched over https", v.src.show(path, s))
 	case u.Scheme == "http" && !loopbackHost(u.Hostname()):
-		v.fail(path, "%q: keys are fetched over https, or over http on loopback only", s)
+		v.fail(path, "%s: keys are fetched over https, or over http on loopback only", v.src.show(path, s))
 	}
 }
 
@@ -267,11 +282,11 @@ func (v *validator) endpoints(c *Config) {
 	for i, e := range c.Endpoints {
 		path := index("endpoints", i)
 		if first, twice := seen[e.Path]; twice {
-			v.fail(join(path, "path"), "%q is that of endpoints[%d] too", e.Path, first)
+			v.fail(join(path, "path"), "%s is that of endpoints[%d] too", v.src.show(join(path, "path"), e.Path), first)
 		}
 		seen[e.Path] = i
 		if e.Path != "" && (!strings.HasPrefix(e.Path, "/") || strings.ContainsAny(e.Path, "?# *{}")) {
-			v.fail(join(path, "path"), "%q is not a path such as /ws", e.Path)
+			v.fail(join(path, "path"), "%s is not a path such as /ws", v.src.show(join(path, "path"), e.Path))
 		}
 		cookies := v.endpointAuth(c, path, e)
 		v.origins(path, e, cookies)
@@ -291,13 +306,13 @@ func (v *validator) endpoints(c *Config) {
 func (v *validator) endpointAuth(c *Config, path string, e Endpoint) (cookies bool) {
 	names := slices.Sorted(maps.Keys(c.Auth))
 	for k, name := range e.Auth {
-		at := join(path, index("auth", k))
+		at := index(join(path, "auth"), k)
 		a, ok := c.Auth[name]
 		if !ok {
-			v.fail(at, "no auth named %q%s", name, didYouMean(name, names))
+			v.fail(at, "no auth named %s%s", v.src.show(at, name), v.suggest(at, name, names))
 		}
 		if slices.Index(e.Auth, name) < k {
-			v.fail(at, "%q is listed twice", name)
+			v.fail(at, "%s is listed twice", v.src.show(at, name))
 		}
 		for _, from := range a.From {
 			cookies = cookies || strings.HasPrefix(from, "cookie:")
@@ -311,13 +326,15 @@ func (v *validator) origins(path string, e Endpoint, cookies bool) {
 		v.fail(path, "origins is missing: cookies come from any page that connects, so this endpoint has to list its own")
 	}
 	for k, o := range e.Origins {
-		at := join(path, index("origins", k))
+		at := index(join(path, "origins"), k)
 		switch u, err := url.Parse(o); {
 		case o == "*" && cookies:
 			v.fail(at, "\"*\" would let any page use the cookies of its visitors")
+		case o == "null" && cookies: // the origin of every sandboxed frame, whoever embeds it
+			v.fail(at, "\"null\" would let any page use the cookies of its visitors")
 		case o == "*" || o == "null":
-		case err != nil || u.Scheme == "" || u.Host == "" || u.Path != "" || u.RawQuery != "":
-			v.fail(at, "%q is not an origin such as https://app.example.com", o)
+		case err != nil || u.Scheme == "" || u.Host == "" || u.User != nil || strings.ContainsAny(strings.TrimPrefix(o, u.Scheme+"://"), "/?#"):
+			v.fail(at, "%s is not an origin such as https://app.example.com", v.src.show(at, o))
 		}
 	}
 }
@@ -332,7 +349,7 @@ func (v *validator) rooms(rooms []Room) {
 		if j := slices.IndexFunc(rooms[:i], func(o Room) bool { return o.Match == r.Match }); j >= 0 && all < 0 {
 			v.fail(join(path, "match"), "is never reached: rooms[%d] has the same match", j)
 		}
-		if r.Match == "*" && all < 0 {
+		if strings.Trim(r.Match, "*") == "" && r.Match != "" && all < 0 {
 			all = i
 		}
 		if h := r.History; h != nil {
