@@ -8,6 +8,8 @@ import (
 	"io"
 
 	"github.com/spf13/cobra"
+
+	"github.com/wsrelay/relay/config"
 )
 
 // Exit statuses.
@@ -40,7 +42,12 @@ func Run(ctx context.Context, env Env) int {
 		return exitDone
 	}
 	var quiet quietError
-	if !errors.As(err, &quiet) {
+	var mistakes *config.Errors
+	switch {
+	case errors.As(err, &quiet):
+	case errors.As(err, &mistakes): // each has its own line and says where it is
+		fmt.Fprintln(env.Err, err)
+	default:
 		fmt.Fprintf(env.Err, "relay: %v\n", err)
 	}
 	var usage usageError

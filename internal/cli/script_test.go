@@ -1,0 +1,83 @@
+package cli_test
+
+import (
+	"context"
+	"errors"
+	"net"
+	"os"
+	"os/signal"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/wsrelay/relay/internal/cli"
+)
+
+// The scripts run the command line as a process of its own: this test binary,
+// under the name relay.
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){
+		"relay": func() {
+			ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
+			code := cli.Run(ctx, cli.Env{Args: os.Args[1:], In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Environ: os.Environ()})
+			stop()
+			os.Exit(code)
+		},
+	})
+}
+
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata/script",
+		Setup: func(e *testscript.Env) error {
+			e.Setenv("HOME", e.WorkDir)
+			ln, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				return err
+			}
+			_, port, err := net.SplitHostPort(ln.Addr().String())
+			e.Setenv("PORT", port)
+			return errors.Join(err, ln.Close())
+		},
+		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
+			// await PORT: until somebody listens there.
+			"await": func(ts *testscript.TestScript, _ bool, args []string) {
+				limit := time.After(15 * time.Second)
+				look := time.NewTicker(5 * time.Millisecond)
+				defer look.Stop()
+				for {
+					c, err := net.Dial("tcp", "127.0.0.1:"+args[0])
+					if err == nil {
+						_ = c.Close()
+						return
+					}
+					select {
+					case <-look.C:
+					case <-limit:
+						ts.Fatalf("nobody listens: %v", err)
+					}
+				}
+			},
+			// status N COMMAND...: the command ends with just this exit status.
+			"status": func(ts *testscript.TestScript, _ bool, args []string) {
+				err := ts.Exec(args[1], args[2:]...)
+				if got := exitStatus(err); got != args[0] {
+					ts.Fatalf("exit status %s, want %s", got, args[0])
+				}
+			},
+		},
+	})
+}
+
+func exitStatus(err error) string {
+	type coder interface{ ExitCode() int }
+	if err == nil {
+		return "0"
+	}
+	if c, ok := err.(coder); ok {
+		return string(rune('0' + c.ExitCode()))
+	}
+	return err.Error()
+}
