@@ -100,18 +100,25 @@ func TestChaos(t *testing.T) {
 	for r := range rooms {
 		room := fmt.Sprint("room-", r)
 		f := newFates()
-		f.send(nodes[0], room, "last", keep)
-		last := storedOf(t, f.wait(t, 1))
+		var lasts []fate
+		eventually(t, "a message to be stored", func() error {
+			f.send(nodes[0], room, fmt.Sprint("last ", len(lasts)), keep)
+			lasts = f.wait(t, len(lasts)+1)
+			return lasts[len(lasts)-1].Err
+		})
 		for i, n := range nodes {
-			eventually(t, "the last message", func() error { return n.has(room, "last") })
-			if problem := judge(n.room(room), append(sent[r], last...)); problem != "" {
+			eventually(t, "the last message", func() error { return n.has(room, lasts[len(lasts)-1].body) })
+			if problem := judge(n.room(room), append(sent[r], lasts...)); problem != "" {
 				t.Errorf("instance %d, %s: %s", i, room, problem)
 			}
 		}
-		page, err := nodes[0].Members(t.Context(), room, "", 10)
-		if err != nil || page.Count != 1 {
-			t.Errorf("%s: members are %+v, %v", room, page, err)
-		}
+		eventually(t, "the members to be listed", func() error {
+			page, err := nodes[0].Members(t.Context(), room, "", 10)
+			if err == nil && page.Count != 1 {
+				t.Errorf("%s: members are %+v", room, page)
+			}
+			return err
+		})
 	}
 	s := nodes[0].Stats()
 	t.Logf("instance 0: published %d, resent %d, unknown %d, refused %d, healed %d, repeated %d, reconnects %d, dropped %d",

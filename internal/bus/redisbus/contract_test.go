@@ -1,6 +1,7 @@
 package redisbus_test
 
 import (
+	"flag"
 	"fmt"
 	"log/slog"
 	"os"
@@ -14,12 +15,19 @@ import (
 	"github.com/wsrelay/relay/internal/bus/redisbus/redistest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	flag.Parse()
+	// These tests wait for servers more than they compute.
+	if err := flag.Set("test.parallel", "6"); err != nil {
+		panic(err)
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // quick are timings that let a test see what takes long in life.
 var quick = redisbus.Timings{
-	Lease: time.Second, Probe: 50 * time.Millisecond, Silence: 1200 * time.Millisecond, Linger: 200 * time.Millisecond,
-	Compare: 400 * time.Millisecond, Sweep: 50 * time.Millisecond, GiveUp: 3 * time.Second, Dial: 300 * time.Millisecond, Reply: 300 * time.Millisecond,
+	Lease: time.Second, Probe: 50 * time.Millisecond, Silence: 2 * time.Second, Linger: 200 * time.Millisecond,
+	Compare: 400 * time.Millisecond, Sweep: 50 * time.Millisecond, GiveUp: 3 * time.Second, Dial: 600 * time.Millisecond, Reply: 600 * time.Millisecond,
 }
 
 func newBus(t testing.TB, o redisbus.Options) *redisbus.Bus {
