@@ -37,6 +37,8 @@ var layers = map[string][]string{
 	"internal/verify":         {"client/go"},
 	"client/go":               {},
 	"config/generate":         {"config"},
+	"plugins/filter":          {"plugins/filter/filterpb"},
+	"plugins/filter/filterpb": {},
 }
 
 // owners says who may import a library; everyone else goes through them. Tests
