@@ -52,16 +52,24 @@ func (c *Certificates) Get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	defer c.mu.Unlock()
 	if now := c.now(); now.Sub(c.checked) >= checkEvery {
 		c.checked = now
-		if s, err := c.stamps(); err == nil && s != c.stamp {
-			if err := c.load(); err != nil {
-				c.stamp = s // said once; the next change is looked at again
-				c.log.Error("new certificate not used, the old one stays", "error", err)
-			} else {
-				c.log.Info("certificate reloaded", "cert", c.cert)
-			}
+		if s, err := c.stamps(); err != nil || s != c.stamp {
+			c.reload(s)
 		}
 	}
 	return c.current, nil
+}
+
+// reload tries files whose stamp is s, the zero stamp where one is missing. mu
+// is held.
+func (c *Certificates) reload(s [2]fileStamp) {
+	err := c.load()
+	switch {
+	case err == nil:
+		c.log.Info("certificate reloaded", "cert", c.cert)
+	case s != c.stamp:
+		c.stamp = s // said once; the next change is looked at again
+		c.log.Error("new certificate not used, the old one stays", "error", err)
+	}
 }
 
 // load reads both files. mu is held.
@@ -82,7 +90,7 @@ func (c *Certificates) stamps() (s [2]fileStamp, err error) {
 	for i, name := range [2]string{c.cert, c.key} {
 		fi, err := os.Stat(name)
 		if err != nil {
-			return s, fmt.Errorf("reading certificate: %w", err)
+			return [2]fileStamp{}, fmt.Errorf("reading certificate: %w", err)
 		}
 		s[i] = fileStamp{fi.ModTime(), fi.Size()}
 	}

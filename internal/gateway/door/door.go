@@ -94,8 +94,10 @@ type Refusal struct {
 	Body       string
 }
 
-// Write answers the request.
+// Write answers the request, and does not keep the connection: who was refused
+// in a storm of reconnects should not be held for IdleTimeout.
 func (r *Refusal) Write(w http.ResponseWriter) {
+	w.Header().Set("Connection", "close")
 	if r.RetryAfter > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(int((r.RetryAfter+time.Second-1)/time.Second)))
 	}
@@ -114,10 +116,6 @@ func (d *Door) Admit(r *http.Request) (*Admission, *Refusal) {
 		return nil, ref
 	}
 	ip := ClientIP(r, opt.TrustedProxies)
-	if !d.rate.Allow() {
-		d.stats.Rate.Add(1)
-		return nil, busy("too many connections at once")
-	}
 	key := group(ip)
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -128,6 +126,10 @@ func (d *Door) Admit(r *http.Request) (*Admission, *Refusal) {
 	if opt.PerIP > 0 && d.perIP[key] >= opt.PerIP {
 		d.stats.PerIP.Add(1)
 		return nil, busy("too many connections from this address")
+	}
+	if !d.rate.Allow() { // last: one address at its bound must not spend everybody's rate
+		d.stats.Rate.Add(1)
+		return nil, busy("too many connections at once")
 	}
 	d.open++
 	d.perIP[key]++
@@ -174,6 +176,18 @@ func hostAllowed(opt *Options, host string) bool {
 	return err == nil && ip.IsLoopback()
 }
 
+// bareHost leaves out the port that a scheme implies: browsers do, and some
+// proxies add it.
+func bareHost(scheme, host string) string {
+	switch scheme {
+	case "https":
+		return strings.TrimSuffix(host, ":443")
+	case "http":
+		return strings.TrimSuffix(host, ":80")
+	}
+	return host
+}
+
 // originRefusal checks where a browser says the request comes from. Programs
 // that are not browsers send no Origin, and are let through unless cookies
 // would speak for them.
@@ -187,7 +201,7 @@ func originRefusal(opt *Options, r *http.Request) *Refusal {
 	}
 	if len(opt.Origins) == 0 {
 		u, err := url.Parse(origin)
-		if err == nil && u.Host != "" && strings.EqualFold(u.Host, r.Host) {
+		if err == nil && u.Host != "" && strings.EqualFold(bareHost(u.Scheme, u.Host), bareHost(u.Scheme, r.Host)) {
 			return nil
 		}
 	}

@@ -1,9 +1,12 @@
 package socket
 
 import (
+	"crypto/tls"
 	"net"
+	"strings"
 	"sync"
 	"sync/atomic"
+	"unicode/utf8"
 
 	"github.com/gorilla/websocket"
 
@@ -29,7 +32,7 @@ type conn struct {
 	progress  int64         // coarse time of the last write, or since when bytes wait; guarded by mu
 	pinged    int64         // coarse time of the last ping; 0: none yet; guarded by mu
 	pauses    int           // guarded by mu
-	wake      chan struct{} // closed to end a pause; nil: nobody waits; guarded by mu
+	wake      chan struct{} // closed when a pause or the connection ends; nil: nobody waits; guarded by mu
 	closing   bool          // a close frame is queued or written; guarded by mu
 	closeAt   int64         // coarse time by which the closing must be over; guarded by mu
 	cause     Cause         // what Closed will say; guarded by mu
@@ -64,7 +67,7 @@ func (c *conn) bytesOf(f *wire.Frame) []byte {
 // makeRoom deals with a full queue; false when f is not to be queued. mu is held.
 func (c *conn) makeRoom(f *wire.Frame, n int) bool {
 	if c.opt.Slow == Shed {
-		shed := c.queue.shed(c.queue.bytes + n - c.opt.MaxQueue)
+		shed := c.queue.shed(c.queue.bytes + n - c.opt.MaxQueue + c.opt.MaxQueue/32) // some more: the walk through the queue is not for every frame
 		c.group.stats.ShedSignals.Add(shed.signals)
 		c.group.stats.ShedMembers.Add(shed.members)
 		c.group.stats.ShedChats.Add(shed.chats)
@@ -152,13 +155,45 @@ func (c *conn) setCause(k Cause) {
 
 // cut ends the network connection; the reader finds out and does the rest.
 func (c *conn) cut(k Cause) {
+	c.end(k)
+	_ = c.net.Close() // nothing is owed any more
+}
+
+// sever is cut for those who look after other connections too: it never waits,
+// while TLS takes up to 5 s to say goodbye to who does not read.
+func (c *conn) sever(k Cause) {
+	c.end(k)
+	nc := c.net
+	if t, ok := nc.(*tls.Conn); ok {
+		nc = t.NetConn()
+	}
+	_ = nc.Close() // likewise
+}
+
+func (c *conn) end(k Cause) {
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.setCause(k)
 	c.ended = true
 	c.group.stats.QueuedBytes.Add(-int64(c.queue.drop()))
 	c.endPause()
-	c.mu.Unlock()
-	_ = c.net.Close() // nothing is owed any more
+}
+
+// awaitEnd blocks until the network connection is closed.
+func (c *conn) awaitEnd() {
+	for {
+		c.mu.Lock()
+		if c.ended {
+			c.mu.Unlock()
+			return
+		}
+		if c.wake == nil {
+			c.wake = make(chan struct{})
+		}
+		ch := c.wake
+		c.mu.Unlock()
+		<-ch
+	}
 }
 
 // Pause implements Conn.
@@ -173,6 +208,9 @@ func (c *conn) Resume() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.pauses--; c.pauses <= 0 {
+		if c.pinged > 0 {
+			c.pinged = c.group.now() // the pong may lie unread since before the pause
+		}
 		c.endPause()
 	}
 }
@@ -215,7 +253,7 @@ func (c *conn) check(now int64) {
 	case c.closing:
 		if now > c.closeAt {
 			c.mu.Unlock()
-			c.cut(Cause{By: Server})
+			c.sever(Cause{By: Server})
 			return
 		}
 	case c.queue.bytes > 0 && now-c.progress > int64(c.opt.WriteStall):
@@ -249,12 +287,14 @@ func (c *conn) beat(now int64) {
 	}
 }
 
-// closeFrame encodes RFC 6455 section 5.5.1; the reason is cut to what fits.
+// closeFrame encodes RFC 6455 section 5.5.1; the reason is made UTF-8 and cut to
+// what fits.
 func closeFrame(code wire.CloseCode, reason string) []byte {
 	const room = 123
+	reason = strings.ToValidUTF8(reason[:min(len(reason), 4*room)], "\uFFFD")
 	for len(reason) > room {
-		r := []rune(reason)
-		reason = string(r[:min(len(r)-1, room)])
+		_, n := utf8.DecodeLastRuneInString(reason)
+		reason = reason[:len(reason)-n]
 	}
 	b := append(make([]byte, 0, 4+len(reason)), 0x80|websocket.CloseMessage, byte(2+len(reason)), byte(code>>8), byte(code))
 	return append(b, reason...)

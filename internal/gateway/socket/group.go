@@ -153,7 +153,7 @@ func (g *Group) Stop(ctx context.Context) {
 	case <-ended:
 	case <-ctx.Done():
 		for _, c := range g.snapshot(nil) {
-			c.cut(Cause{By: Server, Err: ctx.Err()})
+			c.sever(Cause{By: Server, Err: ctx.Err()})
 		}
 		<-ended
 	}

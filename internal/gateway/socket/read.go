@@ -1,6 +1,7 @@
 package socket
 
 import (
+	"compress/flate"
 	"errors"
 	"io"
 	"sync"
@@ -98,8 +99,22 @@ func readAll(b []byte, r io.Reader, limit int64) ([]byte, error) {
 	}
 }
 
-// readEnded works out how the connection ended, and ends it. A close frame of
-// ours that still waits is written first.
+// fault is the close code that an error of the reader calls for, and what to
+// tell the client; 0 where the network is to blame.
+func fault(err error) (wire.CloseCode, string) {
+	var corrupt flate.CorruptInputError
+	switch {
+	case errors.Is(err, websocket.ErrReadLimit): // gorilla tells the client itself, except of lengths beyond 63 bits
+		return wire.CloseTooBig, "message too large"
+	case errors.As(err, &corrupt), errors.Is(err, io.ErrUnexpectedEOF): // the network's own comes as a CloseError
+		return wire.CloseInvalidData, "compressed data is broken"
+	}
+	return 0, ""
+}
+
+// readEnded works out how the connection ended, and ends it. It returns when
+// the network connection is closed: until then the sweeper must know of it. A
+// close frame of ours that still waits is written first.
 func (c *conn) readEnded(err error) {
 	var ce *websocket.CloseError
 	if errors.As(err, &ce) && ce.Code != websocket.CloseAbnormalClosure { // which is gorilla's word for an end without a close frame
@@ -108,12 +123,18 @@ func (c *conn) readEnded(err error) {
 		c.peerDone = true
 		waits := c.closing && !c.closeSent && !c.ended
 		c.mu.Unlock()
-		if !waits { // else the writer cuts, or the sweeper
-			c.cut(Cause{})
+		if waits {
+			c.awaitEnd() // the writer cuts, or the sweeper
+			return
 		}
+		c.cut(Cause{})
 		return
 	}
+	code, reason := fault(err)
 	c.mu.Lock()
+	if code != 0 {
+		c.close(code, reason)
+	}
 	c.setCause(Cause{By: Network, Err: err})
 	linger := c.closing && !c.ended
 	if linger {
