@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -48,19 +47,15 @@ func TestABodyThatNeverComesIsNotWaitedFor(t *testing.T) {
 	})
 }
 
-type failing struct {
-	once sync.Once
-	done chan struct{}
-}
+// failing is a listener that runs out of file descriptors once.
+type failing struct{ failed bool }
 
-func (l *failing) Accept() (c net.Conn, err error) {
-	err = net.ErrClosed
-	first := false
-	l.once.Do(func() { first = true })
-	if first {
-		return nil, &net.OpError{Op: "accept", Err: os.NewSyscallError("accept4", syscall.EMFILE)}
+func (l *failing) Accept() (net.Conn, error) {
+	if l.failed {
+		return nil, net.ErrClosed
 	}
-	return nil, net.ErrClosed
+	l.failed = true
+	return nil, &net.OpError{Op: "accept", Err: os.NewSyscallError("accept4", syscall.EMFILE)}
 }
 func (l *failing) Close() error   { return nil }
 func (l *failing) Addr() net.Addr { return &net.TCPAddr{} }
