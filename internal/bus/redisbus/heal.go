@@ -105,68 +105,98 @@ func (h *healer) position(ctx context.Context, r *room) (bus.Position, error) {
 	}
 }
 
+// job is one thing to look up.
+type job struct {
+	looks        []look
+	heal, resync *room
+}
+
+// next takes a job: first the positions that somebody may be waiting for.
+func (h *healer) next() (j job, ok bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	switch {
+	case len(h.looks) > 0:
+		n := min(len(h.looks), looksMax)
+		j.looks, h.looks = h.looks[:n:n], h.looks[n:]
+	case len(h.rooms) > 0:
+		j.heal, h.rooms = h.rooms[0], h.rooms[1:]
+	case len(h.resyncs) > 0:
+		j.resync, h.resyncs = h.resyncs[0], h.resyncs[1:]
+		delete(h.queued, j.resync)
+	default:
+		h.looks, h.rooms, h.resyncs = nil, nil, nil // let large ones go
+		return j, false
+	}
+	if len(h.looks)+len(h.rooms)+len(h.resyncs) > 0 {
+		h.nudge() // another worker
+	}
+	return j, true
+}
+
 // run is one worker.
 func (h *healer) run() {
 	ctx := h.lane.bus.ctx
-	for {
-		h.mu.Lock()
-		looks := h.looks[:min(len(h.looks), looksMax)]
-		if h.looks = h.looks[len(looks):]; len(h.looks) == 0 {
-			h.looks = nil
-		}
-		var heal, resync *room
-		if len(looks) == 0 && len(h.rooms) > 0 {
-			heal, h.rooms = h.rooms[0], h.rooms[1:]
-		} else if len(looks) == 0 && len(h.resyncs) > 0 {
-			resync, h.resyncs = h.resyncs[0], h.resyncs[1:]
-			delete(h.queued, resync)
-		}
-		more := len(h.looks)+len(h.rooms)+len(h.resyncs) > 0
-		h.mu.Unlock()
-		if more {
-			h.nudge() // another worker
-		}
-		var err error
-		switch {
-		case len(looks) > 0:
-			err = h.look(looks)
-		case heal != nil:
-			if err = h.readBack(heal); err != nil {
-				h.heal(heal)
-			}
-		case resync != nil:
-			if err = h.tellMembers(resync); err != nil {
-				h.resync(resync)
-			}
-		default:
+	for ctx.Err() == nil {
+		j, ok := h.next()
+		if !ok {
 			select {
 			case <-h.wake:
 			case <-ctx.Done():
-				return
 			}
+			continue
 		}
-		if err != nil {
-			h.lane.bus.stats.Errors.Add(1)
-			pause := time.NewTimer(100 * time.Millisecond)
-			select {
-			case <-pause.C:
-			case <-ctx.Done():
-				pause.Stop()
-				return
-			}
+		if h.do(j) {
+			continue
+		}
+		pause := time.NewTimer(100 * time.Millisecond)
+		select {
+		case <-pause.C:
+		case <-ctx.Done():
+			pause.Stop()
 		}
 	}
+}
+
+// do reports whether the job could be done. What could not, is queued again.
+func (h *healer) do(j job) bool {
+	err := h.lane.publisher.state()
+	if err != nil {
+		for _, l := range j.looks {
+			l.answered(seen{err: err})
+		}
+	}
+	switch {
+	case j.heal != nil:
+		if err == nil {
+			err = h.count(h.readBack(j.heal))
+		}
+		if err != nil {
+			h.heal(j.heal)
+		}
+	case j.resync != nil:
+		if err == nil {
+			err = h.count(h.tellMembers(j.resync))
+		}
+		if err != nil {
+			h.resync(j.resync)
+		}
+	case err == nil:
+		err = h.count(h.look(j.looks))
+	}
+	return err == nil
+}
+
+func (h *healer) count(err error) error {
+	if err != nil {
+		h.lane.bus.stats.Errors.Add(1)
+	}
+	return err
 }
 
 // look reads positions in one round trip.
 func (h *healer) look(looks []look) error {
 	b := h.lane.bus
-	if err := h.lane.publisher.state(); err != nil {
-		for _, l := range looks {
-			l.answered(seen{err: err})
-		}
-		return nil
-	}
 	pipe := b.client.Pipeline()
 	cmds := make([]*redis.SliceCmd, len(looks))
 	present := make([]*redis.BoolCmd, len(looks))
@@ -226,86 +256,6 @@ func (l look) answered(s seen) {
 	}
 }
 
-// seeAgain takes the first position that was read after an interruption. A room
-// that missed nothing goes on.
-func (r *room) seeAgain(s seen) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.gone || r.spilled || s.Position != r.pos {
-		r.lane.healer.heal(r)
-		return
-	}
-	r.healing = false
-	r.release()
-}
-
-// see takes a position that was read. A room that has none yet begins there. One
-// that is behind may only not have received yet what is on its way, so it must
-// still be behind when next compared.
-func (r *room) see(s seen, compared bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.gone {
-		return
-	}
-	if r.keeps && !r.placed {
-		r.placed, r.pos = true, s.Position
-		if r.spilled {
-			r.heal()
-		} else {
-			r.release()
-		}
-		return
-	}
-	if !compared {
-		return
-	}
-	if r.keeps && !r.healing && s.Epoch != "" {
-		switch {
-		case s.Epoch != r.pos.Epoch && r.pos.Epoch != "", s.Epoch == r.pos.Epoch && s.Seq < r.pos.Seq,
-			r.behind != 0 && r.behind > r.pos.Seq:
-			r.behind = 0
-			r.heal()
-		case s.Seq > r.pos.Seq:
-			r.behind = s.Seq
-			r.lane.bus.rooms.soon(r)
-		default:
-			r.behind = 0
-		}
-	}
-	if r.unseen != 0 && r.unseen > r.version {
-		r.lane.healer.resync(r)
-	}
-	r.unseen = 0
-	if s.version > r.version && r.version != 0 {
-		r.unseen = s.version
-	}
-}
-
-// release delivers what was held while the room was not placed.
-func (r *room) release() {
-	held := r.held
-	r.held, r.heldSize = nil, 0
-	for i, f := range held {
-		if f.sequenced && f.at.Epoch == r.pos.Epoch && f.at.Seq <= r.pos.Seq {
-			continue // before the position that was told
-		}
-		if !r.step(f) {
-			for _, f := range held[i:] {
-				r.hold(f)
-			}
-			r.heal()
-			return
-		}
-	}
-}
-
-// piece is something to deliver that brings the room up to a seq.
-type piece struct {
-	upTo  uint64
-	event *bus.Event // nil: redacted, nothing to tell
-}
-
 // readBack makes the room whole: reads what came after its position, delivers
 // it together with what is held, and begins again until nothing is missing.
 func (h *healer) readBack(r *room) error {
@@ -317,9 +267,6 @@ func (h *healer) readBack(r *room) error {
 		r.mu.Unlock()
 		if gone {
 			return nil
-		}
-		if err := h.lane.publisher.state(); err != nil {
-			return err
 		}
 		if conflict != 0 {
 			if err := h.fork(r, at.Epoch, conflict); err != nil {
@@ -383,175 +330,33 @@ func (h *healer) read(r *room, at bus.Position) (*state, error) {
 		s.tombs = append(s.tombs, number(t))
 	}
 	pairs, _ := v[6].([]any)
-	s.events, s.covered = b.decodeStored(r.name, s.Epoch, pairs), s.Seq
+	s.events, _ = b.decodeStored(r.name, s.Epoch, pairs)
+	s.covered = s.Seq
 	if len(pairs) == 2*healMax {
 		s.covered = number(pairs[len(pairs)-2])
 	}
 	return s, nil
 }
 
-// decodeStored decodes seq, envelope, seq, envelope, ... Entries that cannot be
-// read are left out.
-func (b *Bus) decodeStored(room, epoch string, pairs []any) []*bus.Event {
+// decodeStored decodes seq, envelope, seq, envelope, ... An entry that cannot be
+// read has no kind; whole is false then.
+func (b *Bus) decodeStored(room, epoch string, pairs []any) (events []*bus.Event, whole bool) {
+	whole = true
 	if len(pairs) < 2 {
-		return nil
+		return nil, true
 	}
-	events := make([]*bus.Event, 0, len(pairs)/2)
+	events = make([]*bus.Event, 0, len(pairs)/2)
 	for i := 0; i+1 < len(pairs); i += 2 {
 		text, _ := pairs[i+1].(string)
 		e, err := decodeEnvelope(text)
 		if err != nil {
 			b.stats.Foreign.Add(1)
-			continue
+			e, whole = &bus.Event{}, false
 		}
 		e.Room, e.Position = room, bus.Position{Epoch: epoch, Seq: number(pairs[i])}
 		events = append(events, e)
 	}
-	return events
-}
-
-// mend brings the room from a position up to what was read, and as far beyond
-// as what is held goes. It reports whether nothing is missing then.
-func (r *room) mend(now *state, at bus.Position) bool {
-	if r.pos != at {
-		return false // cannot be: only the healer moves a room that is healing
-	}
-	r.conflict = 0
-	if now == nil { // no epoch: flushed, and nobody published since
-		return r.settle("")
-	}
-	if now.Epoch != at.Epoch {
-		r.newEpoch(now)
-	}
-	pieces := r.pieces(now)
-	r.bus.stats.Healed.Add(int64(len(now.events)))
-	deliverTo := func(seq uint64) {
-		for len(pieces) > 0 && pieces[0].upTo <= seq {
-			r.tell(pieces[0])
-			pieces = pieces[1:]
-		}
-		r.pos.Seq = max(r.pos.Seq, min(seq, now.covered))
-	}
-	// What is held is told in its place among what was read.
-	for len(r.held) > 0 {
-		f := r.held[0]
-		if f.at.Epoch != "" && f.at.Epoch != now.Epoch || f.at.Seq > now.covered {
-			break
-		}
-		r.pop()
-		if f.sequenced {
-			deliverTo(f.at.Seq - 1)
-			if len(pieces) > 0 && pieces[0].upTo == f.at.Seq {
-				pieces = pieces[1:]
-				r.pos.Seq = f.at.Seq - 1
-				r.deliver(f.event)
-			}
-			continue
-		}
-		deliverTo(f.at.Seq)
-		r.deliver(f.event)
-	}
-	deliverTo(now.covered)
-	if now.covered < now.Seq || r.spilled {
-		return false
-	}
-	return r.settle(now.Epoch)
-}
-
-func (r *room) pop() {
-	r.heldSize -= r.held[0].size
-	r.held[0] = frame{}
-	r.held = r.held[1:]
-}
-
-// settle delivers what is left of the held frames, which are beyond what was
-// read. epoch is that of the stream, as just read. A frame of another epoch may
-// be from before (then what was read covers it) or have come since: the second
-// time that it does not fit, it is from before.
-func (r *room) settle(epoch string) bool {
-	for len(r.held) > 0 {
-		f := r.held[0]
-		if !r.step(f) {
-			if r.tried != f.at.Epoch+" "+epoch {
-				r.tried = f.at.Epoch + " " + epoch
-				return false
-			}
-			r.conflict = 0
-			r.bus.stats.Dropped.Add(1)
-		}
-		r.pop()
-	}
-	r.held, r.heldSize = nil, 0
-	r.healing, r.tried = false, ""
-	return true
-}
-
-// newEpoch moves the room to the epoch that was read, and tells so.
-func (r *room) newEpoch(now *state) {
-	old := r.pos
-	shared := uint64(max(now.shared, 0))
-	r.pos = bus.Position{Epoch: now.Epoch, Seq: min(old.Seq, shared)}
-	r.version = 0
-	if old.Epoch == "" {
-		return
-	}
-	to := shared
-	if now.shared < 0 {
-		to = old.Seq // of an epoch that is not known any more, all that came here
-	}
-	r.bus.stats.Epochs.Add(1)
-	r.bus.handler.Deliver(&bus.Event{
-		Kind: bus.Notice, Room: r.name, Notice: bus.NoticeEpoch, Time: time.Now().UnixMilli(),
-		Position: bus.Position{Epoch: now.Epoch}, To: to,
-	})
-	if now.shared >= 0 && old.Seq > shared {
-		r.lost(now.Epoch, shared+1, old.Seq)
-	}
-}
-
-func (r *room) lost(epoch string, from, to uint64) {
-	r.bus.stats.Lost.Add(int64(to - from + 1))
-	r.bus.handler.Deliver(&bus.Event{
-		Kind: bus.Notice, Room: r.name, Notice: bus.NoticeLost, Time: time.Now().UnixMilli(),
-		Position: bus.Position{Epoch: epoch}, From: from, To: to,
-	})
-}
-
-// pieces puts what was read into order: events, and notices for ranges that the
-// stream holds no longer. Only before the first event can anything be missing
-// that was not redacted: the stream is cut at that end.
-func (r *room) pieces(now *state) []piece {
-	var pieces []piece
-	head := now.Seq + 1
-	if len(now.events) > 0 {
-		head = now.events[0].Seq
-	}
-	next := r.pos.Seq + 1
-	gone := func(to uint64) { // next to to, inclusive
-		if next <= to {
-			pieces = append(pieces, piece{to, &bus.Event{Kind: bus.Notice, From: next, To: to}})
-		}
-	}
-	for _, t := range now.tombs {
-		if t >= next && t < head {
-			gone(t - 1)
-			next = t + 1
-		}
-	}
-	gone(head - 1)
-	for _, e := range now.events {
-		pieces = append(pieces, piece{e.Seq, e})
-	}
-	return pieces
-}
-
-func (r *room) tell(p piece) {
-	if p.event.Kind == bus.Notice {
-		r.lost(r.pos.Epoch, p.event.From, p.event.To)
-		r.pos.Seq = p.upTo
-		return
-	}
-	r.deliver(p.event)
+	return events, whole
 }
 
 // tellMembers tells a room in use who is in it, if the list has changed since
@@ -560,9 +365,6 @@ func (h *healer) tellMembers(r *room) error {
 	b := h.lane.bus
 	if !b.roster.listed(r.name) {
 		return nil
-	}
-	if err := h.lane.publisher.state(); err != nil {
-		return err
 	}
 	page, err := b.page(b.ctx, r.name, 0, bus.MembersListed)
 	if err != nil {

@@ -86,6 +86,8 @@ func TestMending(t *testing.T) {
 		{"a signal too", a(2), []frame{chatAt("a", 4), signal, chatAt("a", 5)}, stream("a", 5, 2, 3, 4, 5), "a3 a4 signal a5", true},
 		{"trimmed", a(2), []frame{chatAt("a", 9)}, stream("a", 9, 2, 7, 8, 9), "lost:3-6 a7 a8 a9", true},
 		{"trimmed with redacted ones", a(2), nil, &state{Position: a(9), shared: 2, covered: 9, tombs: []uint64{3, 5, 6}, events: []*bus.Event{chatAt("a", 9).event}}, "lost:4-4 lost:7-8 a9", true},
+		{"trimmed, but held", a(2), []frame{chatAt("a", 5), chatAt("a", 9)}, stream("a", 9, 2, 8, 9), "lost:3-4 a5 lost:6-7 a8 a9", true},
+		{"unreadable", a(2), nil, &state{Position: a(4), shared: 2, covered: 4, events: []*bus.Event{{Position: a(3)}, chatAt("a", 4).event}}, "lost:3-3 a4", true},
 		{"all gone", a(2), nil, stream("a", 4, 2), "lost:3-4", true},
 		{"redacted inside", a(2), nil, stream("a", 6, 2, 3, 5, 6), "a3 a5 a6", true},
 		{"redacted, and held all the same", a(2), []frame{chatAt("a", 4), chatAt("a", 5)}, stream("a", 5, 2, 3, 5), "a3 a5", true},

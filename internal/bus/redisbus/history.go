@@ -3,6 +3,7 @@ package redisbus
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/wsrelay/relay/internal/bus"
 )
@@ -43,6 +44,7 @@ func (b *Bus) history(ctx context.Context, q bus.HistoryQuery) (page bus.History
 			pairs[i], pairs[i+1], pairs[j], pairs[j+1] = pairs[j], pairs[j+1], pairs[i], pairs[i+1]
 		}
 	}
-	page.Events = b.decodeStored(q.Room, page.Epoch, pairs)
+	page.Events, _ = b.decodeStored(q.Room, page.Epoch, pairs)
+	page.Events = slices.DeleteFunc(page.Events, func(e *bus.Event) bool { return e.Kind != bus.Chat })
 	return page, nil
 }

@@ -22,6 +22,9 @@ type Options struct {
 	Sentinel *Sentinel
 	Cluster  []string // host:port of some masters; needs Redis 7 for sharded pub/sub
 
+	// The user needs, of Redis's access control, keys ~prefix:* and channels
+	// &prefix:*, +@connection +@pubsub +@scripting +@read +@write +@transaction
+	// +time and +info.
 	User     string
 	Password string
 	TLS      *tls.Config // nil: no TLS, unless the URL says rediss

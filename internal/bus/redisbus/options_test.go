@@ -209,3 +209,18 @@ func certificate(t *testing.T, dir string) *x509.CertPool {
 	pool.AddCert(cert)
 	return pool
 }
+
+func TestInspect(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t, "--maxmemory-policy", "volatile-lru")
+	r, err := redisbus.Inspect(t.Context(), redisbus.Options{URL: server.URL()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Major() < 6 || r.Mode != "standalone" || r.EvictionPolicy != "volatile-lru" || r.RoundTrip <= 0 || r.ClockOffset.Abs() > time.Second {
+		t.Errorf("found %+v", r)
+	}
+	if _, err := redisbus.Inspect(t.Context(), redisbus.Options{URL: "redis://:hunter2@127.0.0.1:1"}); err == nil || strings.Contains(err.Error(), "hunter2") {
+		t.Errorf("nobody there: %v", err)
+	}
+}

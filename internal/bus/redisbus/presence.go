@@ -138,7 +138,9 @@ func (b *Bus) runEnter(ctx context.Context, e *bus.Entry, inc, token, former str
 	in.Seq = number(v[4])
 	if in.Recovered {
 		pairs, _ := v[11].([]any)
-		in.Missed = b.decodeStored(e.Room, in.Epoch, pairs)
+		if in.Missed, in.Recovered = b.decodeStored(e.Room, in.Epoch, pairs); !in.Recovered {
+			in.Missed = nil
+		}
 	}
 	return in, nil, nil
 }

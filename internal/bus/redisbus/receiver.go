@@ -154,7 +154,7 @@ func (r *receiver) run() {
 			failures++
 			r.failed(err)
 			r.lane.astray()
-			pause := time.NewTimer(min(time.Second, 10*time.Millisecond<<min(failures, 7)))
+			pause := time.NewTimer(min(500*time.Millisecond, 10*time.Millisecond<<min(failures, 6)))
 			select {
 			case <-b.ctx.Done():
 			case <-pause.C:
