@@ -55,11 +55,11 @@ type chat struct {
 	out    io.Writer // safe for concurrent writes
 	colour bool
 	exit   context.CancelFunc
+	me     client.User // as the server knows us, since the first joined; of the goroutine that sends
 
-	mu      sync.Mutex
-	conn    *client.Conn     // nil while reconnecting; guarded by mu
-	pos     *client.Position // how far we have seen the room; guarded by mu
-	members map[string]string
+	mu   sync.Mutex
+	conn *client.Conn     // nil while reconnecting; guarded by mu
+	pos  *client.Position // how far we have seen the room; guarded by mu
 }
 
 func (c *chat) run(ctx context.Context, in io.Reader, out io.Writer) error {
@@ -69,7 +69,6 @@ func (c *chat) run(ctx context.Context, in io.Reader, out io.Writer) error {
 	if c.id == "" {
 		c.id = c.name
 	}
-	c.members = make(map[string]string)
 	ctx, c.exit = context.WithCancel(ctx)
 	defer c.exit()
 
@@ -194,6 +193,9 @@ func (c *chat) talk(ctx context.Context, conn *client.Conn, input <-chan string)
 	if err != nil {
 		return err
 	}
+	if u := joined.User; u != nil { // a token names us, and guests get a prefix
+		c.me = *u
+	}
 	if resume != nil && !joined.Recovered {
 		c.say("— some messages may be missing")
 	}
@@ -232,7 +234,7 @@ func (c *chat) line(ctx context.Context, conn *client.Conn, line string) bool {
 	case "/help":
 		c.say("— /who lists who is here, /history shows older messages, /me TEXT acts, //TEXT sends a line that starts with /, /quit leaves")
 	case "/me":
-		c.send(ctx, conn, "* "+c.name+" "+rest)
+		c.send(ctx, conn, "* "+display(&c.me)+" "+rest)
 	default:
 		if strings.HasPrefix(line, "/") && !strings.HasPrefix(line, "//") {
 			c.say("— no command %s; /help lists them", word)
@@ -250,7 +252,7 @@ func (c *chat) send(ctx context.Context, conn *client.Conn, text string) {
 		c.say("— not sent: %v", err)
 		return
 	}
-	c.say("%s %s", c.paint(c.id, c.name+":"), clean(text))
+	c.say("%s %s", c.paint(c.me.ID, display(&c.me)+":"), clean(text))
 }
 
 func (c *chat) who(ctx context.Context, conn *client.Conn) {
