@@ -27,3 +27,9 @@ lint:
 # packages that need whole clusters of servers run last.
 unit:
 	ulimit -n "$$(ulimit -Hn)"; $(TOOL) gotestsum --format pkgname -- -race -timeout 15m ./...
+
+# Longer than make test: what docs/reliability.md reports.
+RUNS ?= 3
+.PHONY: reliability
+reliability:
+	ulimit -n "$$(ulimit -Hn)"; $(GO) test ./internal/verify -run TestFaults -v -timeout 3h -faults.repeat $(RUNS)
