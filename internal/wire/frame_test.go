@@ -39,7 +39,7 @@ func unframe(t *testing.T, b []byte) (first byte, payload []byte) {
 func TestFraming(t *testing.T) {
 	for _, n := range []int{0, 1, 125, 126, 127, 128, 65535, 65536, 65537, 200_000} {
 		want := bytes.Repeat([]byte("x"), n)
-		f := seal(append(open(n), want...), ClassReply)
+		f := seal(append(open(n+16), want...), ClassReply)
 		first, payload := unframe(t, f.Bytes())
 		if first != 0x81 || !bytes.Equal(payload, want) || !bytes.Equal(f.Payload(), want) {
 			t.Errorf("a payload of %d bytes is framed wrongly", n)

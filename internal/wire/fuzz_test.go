@@ -145,6 +145,9 @@ func seeds() []string {
 		`{"id":`, `{"id":"ab`, `{"id":"a","type":"chat","user":{"id":`, `{"type":"exit","roomId":"r","user":[]}`,
 		`{"type":"exit","roomId":"r","user":{"id":"u","name":null,"data":[1],"x":{}}}`, "{\"type\":\"\xff\"}",
 		`{"type":"join","roomId":"r","user":{"id":"a","id":null},"user":{}}`,
+		`{"type":"join","roomId":"r","user":{"id":"a","name":"b","data":1},"user":{}}`,
+		`{"type":"ping","x":[}`, `{"type":"ping","x":{"a":1]}`, `{"type":"ping","x":[1}]`, `{"type":"ping","x":[{"a":[]]}]}`,
+		`{"type":"ping","x":[1 , 2,{ "a" : [ ] , "b":{ } } ]}`, "{\"type\":\"ping\",\"x\":\"0123456789\n0123456789\"}",
 	}
 	for _, n := range []int{MaxDepth - 2, MaxDepth - 1, MaxDepth} {
 		list = append(list, `{"type":"chat","roomId":"r","message":`+strings.Repeat("[", n)+strings.Repeat("]", n)+`}`)

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 )
 
 var (
@@ -191,8 +192,8 @@ func quotable(t *testing.T, s string) {
 	t.Helper()
 	var got, want string
 	b := appendQuoted([]byte("x"), s)[1:]
-	if err := json.Unmarshal(b, &got); err != nil {
-		t.Fatalf("%q becomes %s: %v", s, b, err)
+	if err := json.Unmarshal(b, &got); err != nil || !utf8.Valid(b) {
+		t.Fatalf("%q becomes %q: %v", s, b, err)
 	}
 	reference, err := json.Marshal(s)
 	if err != nil {

@@ -232,9 +232,6 @@ func (r *Request) scanInside(outer *walker, of field, found *spans) span {
 		found[f] = w.skip()
 	}
 	outer.i, outer.problem = w.i, w.problem
-	if w.problem != fine {
-		return span{}
-	}
 	return span{from, w.i}
 }
 

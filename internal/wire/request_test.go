@@ -85,6 +85,9 @@ func TestBadInput(t *testing.T) {
 		{"trailing comma", `{"type":"ping",}`, "", "not JSON: unexpected character at byte 15"},
 		{"single quotes", `{'type':'ping'}`, "", "not JSON: unexpected character at byte 1"},
 		{"newline in a string", "{\"type\":\"pi\nng\"}", "", "not JSON: unexpected character at byte 11"},
+		{"newline in the middle of a long string", "{\"type\":\"ping\",\"x\":\"0123456789\n0123456789\"}", "", "not JSON: unexpected character at byte 30"},
+		{"array closed as an object", `{"type":"ping","x":[1}`, "", "not JSON: unexpected character at byte 21"},
+		{"object closed as an array", `{"type":"ping","x":{"a":1]`, "", "not JSON: unexpected character at byte 25"},
 		{"comment", `{"type":"ping"/**/}`, "", "not JSON: unexpected character at byte 14"},
 		{"100,000 arrays", chat(`,"message":` + strings.Repeat("[", 100_000) + strings.Repeat("]", 100_000)), "7", "nested deeper than 128 levels"},
 		{"100,000 arrays, open", strings.Repeat("[", 100_000), "", "must be a JSON object"},
@@ -262,6 +265,20 @@ func TestParseKeepsNoLargeBuffer(t *testing.T) {
 	Parse([]byte(`{"type":"ping"}`), &r)
 	if cap(r.scratch) > keepScratch {
 		t.Errorf("%d bytes kept", cap(r.scratch))
+	}
+}
+
+// TestParseReusesItsBuffer: what one request needs is not added to the next.
+func TestParseReusesItsBuffer(t *testing.T) {
+	in := []byte(`{"type":"exit","roomId":"` + strings.Repeat(`\u0078`, MaxRoomID) + `"}`)
+	var r Request
+	for range 2 * keepScratch / MaxRoomID {
+		if err := Parse(in, &r); err != nil {
+			t.Fatal(err)
+		}
+		if len(r.scratch) != MaxRoomID {
+			t.Fatalf("%d bytes in use, want %d", len(r.scratch), MaxRoomID)
+		}
 	}
 }
 
