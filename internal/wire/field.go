@@ -18,7 +18,7 @@ var expected = [...]string{
 	fieldTraceparent: "traceparent: must be a string of at most 128 bytes",
 	fieldResume:      "resume: must be an object of epoch and seq",
 	fieldCursor:      "cursor: must be a string of at most 1024 bytes",
-	fieldBefore:      "before: must be an integer of 0 to 2^53-1",
+	fieldBefore:      "before: must be an integer of 1 to 2^53-1",
 	fieldAfter:       "after: must be an integer of 0 to 2^53-1",
 	fieldLimit:       "limit: must be an integer of 1 to 1000",
 	fieldData:        "data: must be given, as any JSON value",
@@ -124,6 +124,7 @@ func (r *Request) decodeField(f field, raw []byte) (ok bool) {
 		r.Cursor, ok = r.text(raw, 0, MaxCursor)
 	case fieldBefore:
 		r.Before, ok = integer(raw)
+		ok = ok && r.Before > 0 // nothing is before the first
 		r.HasBefore = ok
 	case fieldAfter:
 		r.After, ok = integer(raw)

@@ -237,7 +237,7 @@ func (v *reader) fields(q *flatRequest) {
 	case "history":
 		need("roomId")
 		q.Type, q.Room = TypeHistory, v.name("roomId", MaxRoomID)
-		q.Before, q.HasBefore = v.number("before", 0, MaxInteger)
+		q.Before, q.HasBefore = v.number("before", 1, MaxInteger)
 		q.After, q.HasAfter = v.number("after", 0, MaxInteger)
 		limit, _ := v.number("limit", 1, MaxLimit)
 		q.Limit = int(limit)

@@ -128,8 +128,8 @@ type Request struct {
 	Traceparent []byte // as sent: whether it is one is for the reader to judge (W3C Trace Context)
 	Resume      Resume
 	Cursor      []byte // empty: from the start
-	Before      uint64 // with HasBefore
-	After       uint64 // with HasAfter
+	Before      uint64 // with HasBefore; at least 1
+	After       uint64 // with HasAfter; 0: from the oldest
 	HasBefore   bool
 	HasAfter    bool
 	Limit       int // 1 to MaxLimit; 0: not given

@@ -148,6 +148,7 @@ func TestBadInput(t *testing.T) {
 		{"epoch too long", `{"type":"join","id":7,"roomId":"r","resume":{"seq":1,"epoch":` + long(MaxEpoch+1) + `}}`, "7", expected[fieldResumeEpoch]},
 		{"cursor a number", `{"type":"members","id":7,"roomId":"r","cursor":1}`, "7", expected[fieldCursor]},
 		{"cursor too long", `{"type":"members","id":7,"roomId":"r","cursor":` + long(MaxCursor+1) + `}`, "7", expected[fieldCursor]},
+		{"before the first", `{"type":"history","id":7,"roomId":"r","before":0}`, "7", expected[fieldBefore]},
 		{"limit 0", `{"type":"history","id":7,"roomId":"r","limit":0}`, "7", expected[fieldLimit]},
 		{"limit too large", `{"type":"history","id":7,"roomId":"r","limit":1001}`, "7", expected[fieldLimit]},
 		{"before and after", `{"type":"history","id":7,"roomId":"r","before":1,"after":1}`, "7", "before, after: give one of them, not both"},
