@@ -24,7 +24,7 @@ var layers = map[string][]string{
 	"internal/gateway":        {"internal/gateway/door", "internal/gateway/socket", "internal/room", "internal/room/policy", "internal/bus", "internal/wire", "auth"},
 	"internal/gateway/door":   {},
 	"internal/gateway/socket": {"internal/wire"},
-	"internal/room":           {"internal/room/policy", "internal/bus", "internal/wire", "auth"},
+	"internal/room":           {"internal/room/policy", "internal/bus", "internal/wire", "auth", "plugins/filter", "telemetry"},
 	"internal/room/policy":    {"auth"},
 	"internal/bus":            {},
 	"internal/bus/membus":     {"internal/bus"},
@@ -39,6 +39,9 @@ var layers = map[string][]string{
 	"config/generate":         {"config"},
 	"plugins/filter":          {"plugins/filter/filterpb"},
 	"plugins/filter/filterpb": {},
+	"plugins":                 {"plugins/filter", "plugins/filter/filterpb", "plugins/builtin", "internal/room", "internal/room/policy", "internal/bus", "auth"},
+	"plugins/builtin":         {"plugins/filter"},
+	"plugins/filtertest":      {"plugins/filter", "plugins/filter/filterpb"},
 }
 
 // owners says who may import a library; everyone else goes through them. Tests
