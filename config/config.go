@@ -11,17 +11,18 @@ package config
 
 // Config is a whole relay.yaml.
 type Config struct {
-	Listen         string          `key:"listen" default:":5000" doc:"Address that clients connect to." example:"127.0.0.1:5000"`
-	TLS            *TLS            `key:"tls" doc:"Certificate of the listener. Absent: plain WebSockets, for loopback or behind a proxy that ends TLS."`
-	TrustedProxies []string        `key:"trusted_proxies" doc:"Networks whose X-Forwarded-For is believed, walked from the right." example:"[\"10.0.0.0/8\"]"`
-	Hosts          []string        `key:"hosts" doc:"Host headers that are accepted. Default: any; on a loopback listener loopback names only, against DNS rebinding." example:"[chat.example.com]"`
-	Admin          Admin           `key:"admin" doc:"Listener for operators: health."`
-	Redis          *Redis          `key:"redis" doc:"Redis 7 or Valkey, which bridges instances. Absent: one instance, in memory."`
-	Endpoints      []Endpoint      `key:"endpoints" required:"true" doc:"Paths that clients connect to."`
-	Auth           map[string]Auth `key:"auth" doc:"Ways to find out who a client is, by a name that endpoints refer to."`
-	Rooms          []Room          `key:"rooms" required:"true" doc:"Rules of rooms. The first match wins; a room that none matches is forbidden."`
-	Telemetry      Telemetry       `key:"telemetry" doc:"What relay tells about itself."`
-	Drain          Drain           `key:"drain" doc:"How an instance ends."`
+	Listen         string            `key:"listen" default:":5000" doc:"Address that clients connect to." example:"127.0.0.1:5000"`
+	TLS            *TLS              `key:"tls" doc:"Certificate of the listener. Absent: plain WebSockets, for loopback or behind a proxy that ends TLS."`
+	TrustedProxies []string          `key:"trusted_proxies" doc:"Networks whose X-Forwarded-For is believed, walked from the right." example:"[\"10.0.0.0/8\"]"`
+	Hosts          []string          `key:"hosts" doc:"Host headers that are accepted. Default: any; on a loopback listener loopback names only, against DNS rebinding." example:"[chat.example.com]"`
+	Admin          Admin             `key:"admin" doc:"Listener for operators: health and metrics."`
+	Redis          *Redis            `key:"redis" doc:"Redis 7 or Valkey, which bridges instances. Absent: one instance, in memory."`
+	Endpoints      []Endpoint        `key:"endpoints" required:"true" doc:"Paths that clients connect to."`
+	Auth           map[string]Auth   `key:"auth" doc:"Ways to find out who a client is, by a name that endpoints refer to."`
+	Rooms          []Room            `key:"rooms" required:"true" doc:"Rules of rooms. The first match wins; a room that none matches is forbidden."`
+	Filters        map[string]Filter `key:"filters" doc:"Moderation filters, by a name that rooms refer to. docs/filters.md has the built-in ones, docs/plugins.md how to write others."`
+	Telemetry      Telemetry         `key:"telemetry" doc:"What relay tells about itself."`
+	Drain          Drain             `key:"drain" doc:"How an instance ends."`
 }
 
 // TLS is a certificate.
@@ -32,7 +33,8 @@ type TLS struct {
 
 // Admin is the operators' listener.
 type Admin struct {
-	Listen string `key:"listen" default:"127.0.0.1:5001" doc:"Address; empty: no listener. It serves /livez and /readyz."`
+	Listen string `key:"listen" default:"127.0.0.1:5001" doc:"Address; empty: no listener. It serves /livez, /readyz and metrics."`
+	Key    Secret `key:"key" doc:"Signs debug tokens (relay token --debug), which make a message be traced in full; at least 32 bytes. Absent: no such token is good." example:"${RELAY_KEY}"`
 }
 
 // Redis is where instances meet. Exactly one of URL, Sentinel and Cluster is set.
@@ -78,6 +80,7 @@ type Endpoint struct {
 	Heartbeat   Heartbeat `key:"heartbeat" doc:"Pings, which find out who is gone."`
 	Queue       Queue     `key:"queue" doc:"What waits for a client that reads slowly."`
 	Compression bool      `key:"compression" default:"false" doc:"Offer permessage-deflate. It costs CPU and memory and saves bandwidth."`
+	Trace       Trace     `key:"trace" doc:"Which messages from here become traces, and whether clients have a say."`
 }
 
 // Limits bound an endpoint.
@@ -152,15 +155,17 @@ type APIKey struct {
 // Room is the rules of the rooms that match. A rule is a keyword (anyone,
 // authenticated, members, nobody) or a CEL expression.
 type Room struct {
-	Match    string   `key:"match" required:"true" doc:"Glob over room ids: * is any run, {name} one part between - . : /, which rules see as room.params.name." example:"support-{team}-*"`
-	Create   string   `key:"create" default:"authenticated" doc:"Who may create such a room, by create or by joining one that is not there."`
-	Join     string   `key:"join" default:"authenticated" doc:"Who may join." example:"room.params.team in user.claims.teams"`
-	Publish  string   `key:"publish" default:"members" doc:"Who may send messages and signals."`
-	Moderate string   `key:"moderate" default:"nobody" doc:"Who may redact." example:"'agent' in user.roles"`
-	Members  Members  `key:"members" doc:"Who is in the room."`
-	Messages Messages `key:"messages" doc:"What is said in the room."`
-	History  *History `key:"history" doc:"Keep messages, in one order without gaps, so that clients can resume. Absent: plain pub/sub, at most once."`
-	Idle     Duration `key:"idle" default:"24h" doc:"How long an empty room is remembered; not less than history.for."`
+	Match    string    `key:"match" required:"true" doc:"Glob over room ids: * is any run, {name} one part between - . : /, which rules see as room.params.name." example:"support-{team}-*"`
+	Create   string    `key:"create" default:"authenticated" doc:"Who may create such a room, by create or by joining one that is not there."`
+	Join     string    `key:"join" default:"authenticated" doc:"Who may join." example:"room.params.team in user.claims.teams"`
+	Publish  string    `key:"publish" default:"members" doc:"Who may send messages and signals."`
+	Moderate string    `key:"moderate" default:"nobody" doc:"Who may redact." example:"'agent' in user.roles"`
+	Members  Members   `key:"members" doc:"Who is in the room."`
+	Messages Messages  `key:"messages" doc:"What is said in the room."`
+	Filters  []string  `key:"filters" doc:"Names under filters, which judge in this order." example:"[words, profanity]"`
+	History  *History  `key:"history" doc:"Keep messages, in one order without gaps, so that clients can resume. Absent: plain pub/sub, at most once."`
+	Trace    RoomTrace `key:"trace" doc:"Which messages of the room become traces."`
+	Idle     Duration  `key:"idle" default:"24h" doc:"How long an empty room is remembered; not less than history.for."`
 }
 
 // Members are a room's people.
@@ -173,10 +178,11 @@ type Members struct {
 
 // Messages bound what is said.
 type Messages struct {
-	MaxSize Size `key:"max_size" default:"16KiB" doc:"Bytes of one message, as JSON."`
-	Rate    Rate `key:"rate" doc:"Messages and signals per user, room and instance. Absent: no bound." example:"5/s"`
-	Burst   int  `key:"burst" default:"10" min:"1" doc:"How many may come at once, with rate."`
-	Echo    bool `key:"echo" default:"false" doc:"Send a message to its sender too, beside the ack."`
+	MaxSize Size     `key:"max_size" default:"16KiB" doc:"Bytes of one message, as JSON."`
+	Rate    Rate     `key:"rate" doc:"Messages and signals per user, room and instance. Absent: no bound." example:"5/s"`
+	Burst   int      `key:"burst" default:"10" min:"1" doc:"How many may come at once, with rate."`
+	Echo    bool     `key:"echo" default:"false" doc:"Send a message to its sender too, beside the ack."`
+	Text    []string `key:"text" doc:"What people read in a message, as JSON pointers (RFC 6901): what filters look at. Default: the message itself where it is a text, and its members text, message, body, content and caption." example:"[\"\", /text]"`
 }
 
 // History is how much is kept.
@@ -187,8 +193,10 @@ type History struct {
 
 // Telemetry is what relay tells about itself.
 type Telemetry struct {
-	Service string `key:"service" default:"relay" doc:"Name of this service in logs."`
-	Log     Log    `key:"log" doc:"Logs, to standard error."`
+	Service string  `key:"service" default:"relay" doc:"Name of this service in logs, traces and metrics."`
+	Traces  *Traces `key:"traces" doc:"Each message as a trace. Absent: none."`
+	Metrics Metrics `key:"metrics" doc:"Numbers, for Prometheus and others."`
+	Log     Log     `key:"log" doc:"Logs, to standard error."`
 }
 
 // Log is how logs are written.

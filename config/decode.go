@@ -2,6 +2,7 @@ package config
 
 import (
 	"encoding"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"reflect"
@@ -65,6 +66,10 @@ func (d *decoder) value(in any, v reflect.Value, path string) {
 		return
 	}
 	if _, reported := in.(broken); reported {
+		return
+	}
+	if j, ok := v.Addr().Interface().(*JSON); ok {
+		d.json(in, j, path)
 		return
 	}
 	if m, ok := in.(map[string]any); ok {
@@ -152,6 +157,16 @@ func (d *decoder) mapOf(m map[string]any, v reflect.Value, path string) {
 		out.SetMapIndex(reflect.ValueOf(name), entry)
 	}
 	v.Set(out)
+}
+
+// json keeps a value of any shape.
+func (d *decoder) json(in any, j *JSON, path string) {
+	raw, err := json.Marshal(plain(in))
+	if err != nil { // .inf and .nan of YAML
+		d.fail(path, "has a value that JSON cannot say: %v", err)
+		return
+	}
+	j.raw = raw
 }
 
 func (d *decoder) text(in any, u encoding.TextUnmarshaler, v reflect.Value, path string) {
@@ -257,7 +272,8 @@ func describe(in any) string {
 }
 
 func isText(t reflect.Type) bool {
-	return reflect.PointerTo(t).Implements(reflect.TypeFor[encoding.TextUnmarshaler]())
+	p := reflect.PointerTo(t)
+	return p.Implements(reflect.TypeFor[encoding.TextUnmarshaler]()) && !p.Implements(reflect.TypeFor[shorthand]()) || t == reflect.TypeFor[JSON]()
 }
 
 func want(t reflect.Type) string {
@@ -287,6 +303,8 @@ func exampleOf(t reflect.Type) string {
 		return "64KiB"
 	case reflect.TypeFor[Rate]():
 		return "20/s"
+	case reflect.TypeFor[Percent]():
+		return "1%"
 	default:
 		return ""
 	}

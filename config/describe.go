@@ -86,6 +86,12 @@ func typeName(t reflect.Type) string {
 		return "URL"
 	case reflect.TypeFor[StringList]():
 		return "text or list of texts"
+	case reflect.TypeFor[Percent]():
+		return "percentage"
+	case reflect.TypeFor[JSON]():
+		return "anything"
+	case reflect.TypeFor[OnError]():
+		return "word or map"
 	}
 	switch t.Kind() {
 	case reflect.Slice:
@@ -176,6 +182,12 @@ func schemaType(t reflect.Type) schema {
 		return pattern(`[0-9]+ ?(B|KiB|MiB|GiB)`)
 	case reflect.TypeFor[Rate]():
 		return pattern(`[1-9][0-9]*/[smh]`)
+	case reflect.TypeFor[Percent]():
+		return pattern(`[0-9]+(\.[0-9]+)?%`)
+	case reflect.TypeFor[JSON]():
+		return schema{}
+	case reflect.TypeFor[OnError]():
+		return schema{"anyOf": []schema{{"enum": []string{"allow", "reject"}}, elsewhere(), objectSchema(t)}}
 	case reflect.TypeFor[StringList]():
 		text := schema{"type": "string"}
 		return schema{"anyOf": []schema{text, {"type": "array", "items": text}}}

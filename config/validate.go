@@ -55,7 +55,9 @@ func (v *validator) config(c *Config) {
 	}
 	v.auths(c)
 	v.endpoints(c)
-	v.rooms(c.Rooms)
+	v.filters(c)
+	v.rooms(c)
+	v.telemetry(c)
 	if c.Drain.Over >= c.Drain.Timeout {
 		v.fail("drain.over", "%s is not less than drain.timeout (%s): there would be no time left to finish", c.Drain.Over, c.Drain.Timeout)
 	}
@@ -339,10 +341,11 @@ func (v *validator) origins(path string, e Endpoint, cookies bool) {
 	}
 }
 
-func (v *validator) rooms(rooms []Room) {
-	all := -1
+func (v *validator) rooms(c *Config) {
+	all, rooms := -1, c.Rooms
 	for i, r := range rooms {
 		path := index("rooms", i)
+		v.roomFilters(c, path, r)
 		if all >= 0 {
 			v.fail(join(path, "match"), "is never reached: rooms[%d] matches every room, and the first match wins", all)
 		}
