@@ -28,6 +28,9 @@
 //     and Unsubscribe return at once; full queues refuse.
 //   - Presence is a set of (member, instance). Enter and Leave are idempotent,
 //     and only the transition between no instance and one announces.
+//   - Sanctions are in force on every instance within a second, and on one that
+//     was cut off as soon as it hears the others again. Asking for them costs no
+//     network: each instance holds all of them.
 package bus
 
 import (
@@ -109,19 +112,55 @@ type Bus interface {
 	// takes the next sequence number. Repeating it is ErrNotFound.
 	Redact(ctx context.Context, r *Redaction) (Position, error)
 
+	// Sanction puts s in force, s.Until being of this instance's clock, and
+	// returns it with ID, Issued and the Until of the store's clock. Those that
+	// last are stored until they end or are lifted. Every instance, this one
+	// included, is given it by Handler.Sanctioned; a warning or kick is missed by
+	// an instance that is cut off at that moment. A caller that sets s.ID may
+	// repeat the call: of one that lasts, the first stays in force as it was and
+	// is returned. Errors are ErrBadSanction, ErrTooManySanctions,
+	// ErrUnavailable, ErrUnknownOutcome and ErrClosed.
+	Sanction(ctx context.Context, s *Sanction) (*Sanction, error)
+
+	// Lift ends a sanction, which it returns, and tells every instance by
+	// Handler.Lifted. ErrNoSanction when there is none under id, or no more.
+	Lift(ctx context.Context, id string) (*Sanction, error)
+
+	// Sanctions lists what is in force, as this instance knows it: those issued
+	// first come first, at most limit a page.
+	Sanctions(ctx context.Context, cursor string, limit int) (SanctionPage, error)
+
+	// InForce lists the sanctions against a member in a room, those against it
+	// everywhere included; with room empty, the latter alone. ip is the address
+	// of a guest, whom sanctions bind by it as well, and empty for everyone else.
+	// It is answered from memory, takes no lock, and where there are no sanctions
+	// at all costs one atomic load. While the store cannot be reached it goes on
+	// answering with what was last known. The result is not to be changed.
+	InForce(member, ip, room string) []*Sanction
+
 	// Health is nil while the bus works in both directions, else the reason in
 	// words for an operator.
 	Health() error
 }
 
 // Handler receives what the bus has for this instance. Calls for one room come
-// one after the other; calls for different rooms may be concurrent. Deliver
-// must not block and must not call back into the Bus synchronously: a method
-// of the Bus may be holding the room's order while it calls.
+// one after the other; calls for different rooms may be concurrent. No method
+// may block or call back into the Bus synchronously, InForce excepted: a method
+// of the Bus may be holding the room's order, or that of the sanctions, while it
+// calls.
 type Handler interface {
 	// Deliver hands over the next event of a subscribed room. The event and
 	// all its slices are the handler's to keep and are never written to again.
 	Deliver(e *Event)
+
+	// Sanctioned tells of a sanction, once, when InForce says so already. What
+	// was in force when the bus started is not told. Calls of Sanctioned and
+	// Lifted come one after the other, in the order of the store.
+	Sanctioned(s *Sanction)
+
+	// Lifted tells that a sanction was lifted before its end, or vanished with
+	// the store. One that ends by itself is not told.
+	Lifted(s *Sanction)
 }
 
 // Position is a place in a room's stream. Sequence numbers start at 1 and go on

@@ -11,6 +11,10 @@ const (
 	Left     Kind = 4 // a member went: Sender, Count, Version, Reason
 	Redacted Kind = 5 // Target is gone; sequenced
 	Closed   Kind = 6 // the room was closed: Reason
+	// Shadow is a chat that its sender's own sockets alone are shown. It has no
+	// place in any stream: it is published with a zero Retention, in rooms with
+	// history too.
+	Shadow Kind = 7
 
 	// Made by the receiving bus, never published:
 

@@ -102,6 +102,10 @@ func (h lateHandler) Deliver(e *bus.Event) {
 	h.line.add(func() { h.to.Deliver(&c) })
 }
 
+// What it is told of sanctions must be in force when it is, so it is not late.
+func (h lateHandler) Sanctioned(s *bus.Sanction) { h.to.Sanctioned(s) }
+func (h lateHandler) Lifted(s *bus.Sanction)     { h.to.Lifted(s) }
+
 func (b *lenient) Publish(m *bus.Message, r bus.Receipt) error {
 	c := *m
 	c.Retention.Keep *= 3

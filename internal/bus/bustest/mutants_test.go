@@ -50,6 +50,9 @@ func (f *faulty) Deliver(e *bus.Event) {
 	f.deliver(n, e, f.to)
 }
 
+func (f *faulty) Sanctioned(s *bus.Sanction) { f.to.Sanctioned(s) }
+func (f *faulty) Lifted(s *bus.Sanction)     { f.to.Lifted(s) }
+
 // altering hands over a changed copy of every event that when picks.
 func altering(when func(n int, e *bus.Event) bool, change func(e *bus.Event)) func(int, *bus.Event, bus.Handler) {
 	return func(n int, e *bus.Event, to bus.Handler) {

@@ -191,6 +191,25 @@ func (r *remote) Deliver(e *bus.Event) {
 	r.handler.Deliver(e)
 }
 
+func (r *remote) Sanctioned(s *bus.Sanction) { r.handler.Sanctioned(s) }
+func (r *remote) Lifted(s *bus.Sanction)     { r.handler.Lifted(s) }
+
+func (r *remote) Sanction(ctx context.Context, s *bus.Sanction) (*bus.Sanction, error) {
+	return r.inner().Sanction(ctx, s)
+}
+
+func (r *remote) Lift(ctx context.Context, id string) (*bus.Sanction, error) {
+	return r.inner().Lift(ctx, id)
+}
+
+func (r *remote) Sanctions(ctx context.Context, cursor string, limit int) (bus.SanctionPage, error) {
+	return r.inner().Sanctions(ctx, cursor, limit)
+}
+
+func (r *remote) InForce(member, ip, room string) []*bus.Sanction {
+	return r.inner().InForce(member, ip, room)
+}
+
 func (r *remote) Start(ctx context.Context, h bus.Handler) error {
 	r.handler = h
 	return r.bus.Start(ctx, r)

@@ -42,6 +42,7 @@ func newSession(t testing.TB, factory Factory, caps Capabilities, n int) *sessio
 	s.ctx, s.cancel = context.WithTimeout(context.Background(), 3*caps.Timeout)
 	for i, b := range s.backend.Instances {
 		nd := &node{Bus: b, index: i, tap: newTap()}
+		nd.tap.verdicts.of = b
 		s.nodes = append(s.nodes, nd)
 		if err := b.Start(s.ctx, nd.tap); err != nil {
 			t.Fatalf("starting instance %d: %v", i, err)

@@ -20,12 +20,15 @@ type tap struct {
 	inside  map[string]bool        // a Deliver call for the room is under way
 	broken  error                  // the first breach
 	changed chan struct{}          // closed and replaced at each delivery
+
+	verdicts verdicts
 }
 
 func newTap() *tap {
 	return &tap{
 		rooms: make(map[string][]*bus.Event), copies: make(map[string][]bus.Event),
 		inside: make(map[string]bool), changed: make(chan struct{}),
+		verdicts: verdicts{changed: make(chan struct{})},
 	}
 }
 
@@ -87,7 +90,7 @@ func (p *tap) breach() error {
 			}
 		}
 	}
-	return nil
+	return p.verdicts.breach()
 }
 
 func clone(e *bus.Event) bus.Event {
@@ -137,6 +140,8 @@ func show(e *bus.Event) string {
 	switch e.Kind {
 	case bus.Chat:
 		return fmt.Sprintf("chat(seq %d, id %.6s, from %s, %s)", e.Seq, e.ID, e.Sender.Member, clip(e.Body))
+	case bus.Shadow:
+		return fmt.Sprintf("shadow(id %.6s, from %s, %s)", e.ID, e.Sender.Member, clip(e.Body))
 	case bus.Signal:
 		return fmt.Sprintf("signal(from %s, %s)", e.Sender.Member, clip(e.Body))
 	case bus.Joined:

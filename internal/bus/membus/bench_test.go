@@ -12,7 +12,9 @@ import (
 
 type deaf struct{}
 
-func (deaf) Deliver(*bus.Event) {}
+func (deaf) Deliver(*bus.Event)       {}
+func (deaf) Sanctioned(*bus.Sanction) {}
+func (deaf) Lifted(*bus.Sanction)     {}
 
 func benchBus(b *testing.B) *membus.Bus {
 	m := membus.New(membus.Options{})

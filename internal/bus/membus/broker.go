@@ -11,8 +11,10 @@
 // What callers must know beyond the contract:
 //
 //   - Publish, Signal, Enter, Leave and Redact call Handler.Deliver of every
-//     subscribed instance on the calling goroutine before they return. A caller
-//     must hold no lock that Deliver takes.
+//     subscribed instance on the calling goroutine before they return, Sanction
+//     and Lift the Handler of every instance. A caller must hold no lock that
+//     the Handler takes.
+//   - Sanctions are kept in memory like everything else: a restart forgets them.
 //   - Receipt.Published is called on the goroutine of Publish after the message
 //     was delivered and outside the shard's lock, so it may use the Bus, Close
 //     excepted. Again, hold no lock across Publish that Published takes.
@@ -45,6 +47,9 @@ type Options struct {
 	// new room takes the place of the one that has been empty longest; where
 	// all are occupied, it is refused as unavailable.
 	MaxRooms int64
+	// MaxSanctions bounds the sanctions in force; default 100,000. More are
+	// refused with bus.ErrTooManySanctions.
+	MaxSanctions int
 	// Lease is how long the members of an instance that closed without leaving
 	// are kept before their own grace begins; default 10 s. It matters only
 	// where several instances share a Broker.
@@ -61,6 +66,9 @@ func (o Options) withDefaults() Options {
 	if o.MaxRooms <= 0 {
 		o.MaxRooms = 1 << 20
 	}
+	if o.MaxSanctions <= 0 {
+		o.MaxSanctions = 100_000
+	}
 	if o.Lease <= 0 {
 		o.Lease = 10 * time.Second
 	}
@@ -72,6 +80,8 @@ type Broker struct {
 	opts   Options
 	seed   maphash.Seed
 	shards [shardCount]shard
+
+	sanctions sanctions
 
 	historyBytes atomic.Int64
 	keys         atomic.Int64

@@ -43,6 +43,7 @@ func (b *Bus) Start(_ context.Context, h bus.Handler) error {
 	if !b.handler.CompareAndSwap(nil, &h) {
 		return errors.New("starting the embedded bus: started already")
 	}
+	b.broker.sanctions.attach(b)
 	return nil
 }
 
@@ -66,6 +67,7 @@ func (b *Bus) Close(ctx context.Context) error {
 	for i := range b.broker.shards {
 		b.broker.shards[i].detach(b)
 	}
+	b.broker.sanctions.detach(b)
 	if b.alone {
 		b.broker.Close()
 	}

@@ -35,6 +35,9 @@ type sink struct{ events []*bus.Event }
 
 func (s *sink) Deliver(e *bus.Event) { s.events = append(s.events, e) }
 
+func (*sink) Sanctioned(*bus.Sanction) {}
+func (*sink) Lifted(*bus.Sanction)     {}
+
 type receiptFunc func(bus.Result)
 
 func (f receiptFunc) Published(r bus.Result) { f(r) }

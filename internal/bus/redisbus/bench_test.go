@@ -79,6 +79,9 @@ func (c counter) Deliver(e *bus.Event) {
 	}
 }
 
+func (counter) Sanctioned(*bus.Sanction) {}
+func (counter) Lifted(*bus.Sanction)     {}
+
 func cpu() time.Duration {
 	var u syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {

@@ -12,7 +12,8 @@
 // A room knows where in its stream it stands. What does not follow is held
 // until the healer (heal.go) has read back what is missing. Presence
 // (presence.go) is written by scripts, and noted here (roster.go), so that it
-// can be put back after a flush; leases.go says who is alive.
+// can be put back after a flush; lease.go says who is alive. Sanctions
+// (sanctions.go) are copied whole to every instance, and kept up by pushes.
 package redisbus
 
 import (
@@ -52,10 +53,11 @@ type Bus struct {
 	cluster *redis.ClusterClient  // the same, on a cluster
 	single  *redis.Client         // the same, elsewhere
 
-	lanes  []*lane // one, or one per partition
-	rooms  rooms
-	roster roster
-	lease  lease
+	lanes     []*lane // one, or one per partition and one for the sanctions
+	rooms     rooms
+	roster    roster
+	lease     lease
+	sanctions sanctions
 
 	handler bus.Handler // set by Start, before any goroutine
 
@@ -105,13 +107,13 @@ func New(o Options) (*Bus, error) {
 	b.rooms.init(b)
 	b.roster.init()
 	b.lease.init(b)
-	n := 1
+	b.lanes = append(b.lanes, newLane(b, b.keys.partition[0]))
 	if b.sharded {
-		n = partitions
+		for _, base := range append(b.keys.partition[1:], b.keys.sanctions) {
+			b.lanes = append(b.lanes, newLane(b, base))
+		}
 	}
-	for i := range n {
-		b.lanes = append(b.lanes, newLane(b, i))
-	}
+	b.sanctions.init(b, b.lanes[len(b.lanes)-1])
 	return b, nil
 }
 
@@ -147,6 +149,9 @@ func (b *Bus) Start(ctx context.Context, h bus.Handler) error {
 	b.wg.Go(b.sweep)
 	if err := b.lanes[0].await(ctx); err != nil {
 		return fmt.Errorf("waiting for a message to come round through Redis (%s): %w", b.where, err)
+	}
+	if err := b.sanctions.start(ctx); err != nil {
+		return fmt.Errorf("reading the sanctions from Redis (%s): %w", b.where, err)
 	}
 	return nil
 }
@@ -220,10 +225,7 @@ func (b *Bus) open() error {
 
 // ready is nil while requests about a room can be expected to succeed.
 func (b *Bus) ready(room string) error {
-	if err := b.open(); err != nil {
-		return err
-	}
-	return b.lane(room).publisher.state()
+	return b.lane(room).ready()
 }
 
 // Health is nil while probes come round on every lane in use and the lease is

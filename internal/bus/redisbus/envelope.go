@@ -96,7 +96,7 @@ func decodeEnvelope(s string) (*bus.Event, error) {
 	}
 	e := &bus.Event{Kind: bus.Kind(s[1])}
 	switch e.Kind {
-	case bus.Chat, bus.Signal, bus.Redacted, bus.Closed:
+	case bus.Chat, bus.Signal, bus.Redacted, bus.Closed, bus.Shadow:
 	default:
 		return nil, errForeign
 	}

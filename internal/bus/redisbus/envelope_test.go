@@ -22,7 +22,7 @@ func FuzzEnvelopeRoundTrip(f *testing.F) {
 	f.Add(byte(1), "id", int64(5), "member", []byte("user"), "conn", "key", "reason", []byte("body"), []byte("trace"), uint64(3))
 	f.Add(byte(4), "", int64(-1), "", []byte{}, "", "", "", []byte{}, []byte{}, uint64(0))
 	f.Fuzz(func(t *testing.T, kind byte, id string, at int64, member string, user []byte, conn, key, reason string, body, trace []byte, target uint64) {
-		kinds := []bus.Kind{bus.Chat, bus.Signal, bus.Redacted, bus.Closed}
+		kinds := []bus.Kind{bus.Chat, bus.Signal, bus.Redacted, bus.Closed, bus.Shadow}
 		e := &bus.Event{
 			Kind: kinds[int(kind)%len(kinds)], Time: at, Key: key, Body: body, Reason: reason, TargetSeq: target,
 			Sender: bus.Sender{Member: member, User: user, Conn: conn},
@@ -130,7 +130,7 @@ func TestChannelsNameTheirRooms(t *testing.T) {
 		if len(seen) != partitions {
 			t.Errorf("rooms fill %d of %d partitions", len(seen), partitions)
 		}
-		for _, other := range []string{"", k.probe(3, "x"), "x" + k.channel("r"), prefix, k.partition[0], strings.Replace(k.channel("r"), "{p", "{q", 1)} {
+		for _, other := range []string{"", k.partition[3] + "probe:x", k.sanctions + "changes", k.sanctions + "probe:x", "x" + k.channel("r"), prefix, k.partition[0], strings.Replace(k.channel("r"), "{p", "{q", 1)} {
 			if part, room, ok := k.parse(other); ok {
 				t.Errorf("%q taken for room %q of %d", other, room, part)
 			}

@@ -29,6 +29,9 @@ func (d *told) Deliver(e *bus.Event) {
 	}
 }
 
+func (*told) Sanctioned(*bus.Sanction) {}
+func (*told) Lifted(*bus.Sanction)     {}
+
 func testRoom(t *testing.T, at bus.Position) (*room, *told) {
 	t.Helper()
 	b, err := New(Options{URL: "redis://127.0.0.1:1"})

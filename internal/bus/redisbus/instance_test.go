@@ -49,6 +49,9 @@ func (n *instance) Deliver(e *bus.Event) {
 	n.events[e.Room] = append(n.events[e.Room], e)
 }
 
+func (*instance) Sanctioned(*bus.Sanction) {}
+func (*instance) Lifted(*bus.Sanction)     {}
+
 func (n *instance) room(name string) []*bus.Event {
 	n.mu.Lock()
 	defer n.mu.Unlock()

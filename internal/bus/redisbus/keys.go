@@ -37,7 +37,14 @@ import (
 //	c:ROOM  channel the room's events
 //	probe:INC       channel on which an instance hears itself
 //
-// Outside the partitions, prefix:{lease}:INC is an instance's lease.
+// Outside the partitions, prefix:{lease}:INC is an instance's lease, and the
+// sanctions are in a slot of their own, prefix:{sanctions}: followed by
+//
+//	all      hash    id → issued, end and the rest (sanction.go)
+//	ends     zset    ids by when they end on Redis's clock, of those that do
+//	version  string  changes with every change of the above
+//	changes  channel the changes
+//	probe:INC        as above
 //
 // Keys of an occupied room do not expire. An empty room's expire after idle, or
 // with its history when that lives longer. The stream never outlives meta: a
@@ -49,10 +56,11 @@ type keys struct {
 	prefix     string
 	partition  [partitions]string // "prefix:{pNN}:"
 	partPrefix int                // length of each of the above
+	sanctions  string             // "prefix:{sanctions}:"
 }
 
 func newKeys(prefix string) *keys {
-	k := &keys{prefix: prefix}
+	k := &keys{prefix: prefix, sanctions: prefix + ":{sanctions}:"}
 	for i := range k.partition {
 		k.partition[i] = fmt.Sprintf("%s:{p%02d}:", prefix, i)
 	}
@@ -71,8 +79,6 @@ func partitionOf(room string) int {
 func (k *keys) meta(room string) string { return k.partition[partitionOf(room)] + "m:" + room }
 
 func (k *keys) channel(room string) string { return k.partition[partitionOf(room)] + "c:" + room }
-
-func (k *keys) probe(part int, inc string) string { return k.partition[part] + "probe:" + inc }
 
 func (k *keys) lease(inc string) string { return k.prefix + ":{lease}:" + inc }
 

@@ -14,11 +14,12 @@ import (
 )
 
 // lane is one way to a server and back: what is published there in order, and
-// what is received from there. A cluster has one for each partition, begun when
-// it is first used, so that a node that is away holds up nothing else.
+// what is received from there. A cluster has one for each partition and one for
+// the sanctions, begun when it is first used, so that a node that is away holds
+// up nothing else.
 type lane struct {
 	bus  *Bus
-	part int // a partition that is served by it; on a single server all are
+	base string // what keys begin with that it leads to; on a single server it leads to all
 
 	publisher publisher
 	receiver  receiver
@@ -33,8 +34,8 @@ type lane struct {
 	ringing bool          // it has
 }
 
-func newLane(b *Bus, part int) *lane {
-	l := &lane{bus: b, part: part, round: make(chan struct{})}
+func newLane(b *Bus, base string) *lane {
+	l := &lane{bus: b, base: base, round: make(chan struct{})}
 	l.publisher.init(l)
 	l.receiver.init(l)
 	l.healer.init(l)
@@ -101,9 +102,12 @@ func (l *lane) probe(now time.Time) {
 
 func (l *lane) send(now time.Time) {
 	l.publisher.probe(&outgoing{
-		channel: l.bus.keys.probe(l.part, l.bus.name), payload: []byte(strconv.FormatInt(int64(now.Sub(l.bus.made)), 10)),
+		channel: l.probeChannel(), payload: []byte(strconv.FormatInt(int64(now.Sub(l.bus.made)), 10)),
 	})
 }
+
+// probeChannel is where this instance hears itself.
+func (l *lane) probeChannel() string { return l.base + "probe:" + l.bus.name }
 
 // hear takes a probe that came round.
 func (l *lane) hear(payload string) {
@@ -133,6 +137,14 @@ func (l *lane) last() time.Time {
 	return l.heard
 }
 
+// ready is nil while requests to the lane's server can be expected to succeed.
+func (l *lane) ready() error {
+	if err := l.bus.open(); err != nil {
+		return err
+	}
+	return l.publisher.state()
+}
+
 func (l *lane) health() error {
 	if !l.begun.Load() {
 		return nil
@@ -154,7 +166,7 @@ func (l *lane) node(ctx context.Context) (*redis.Client, error) {
 	if l.bus.cluster == nil {
 		return l.bus.single, nil
 	}
-	return l.bus.cluster.MasterForKey(ctx, l.bus.keys.partition[l.part])
+	return l.bus.cluster.MasterForKey(ctx, l.base)
 }
 
 // astray tells a cluster's client that its map of the slots is out of date.

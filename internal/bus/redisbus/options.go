@@ -42,6 +42,9 @@ type Options struct {
 	// partition's queue on a cluster, 1/64 of it but at least 1 MiB); above it
 	// Publish refuses. Default 64 MiB.
 	MaxQueued int
+	// MaxSanctions bounds the sanctions in force, over all instances, which should
+	// agree; default 100,000. More are refused with bus.ErrTooManySanctions.
+	MaxSanctions int
 	// MaxHeld bounds the bytes of events held back in one room while a gap
 	// before them is read back; above it the held ones are read back as well.
 	// Default 1 MiB.
@@ -75,7 +78,7 @@ type Timings struct {
 	Probe   time.Duration // 1 s: between two probes of each path
 	Silence time.Duration // 5 s: after which a path that heard no probe is given up
 	Linger  time.Duration // 5 s: how long a subscription outlives its last user
-	Compare time.Duration // 30 s: how often each occupied room's position is compared
+	Compare time.Duration // 30 s: how often each occupied room's position is compared, and the sanctions
 	Sweep   time.Duration // 1 s: how often ended graces are looked for
 	GiveUp  time.Duration // 10 s: after which a message without an answer is of unknown outcome
 	Dial    time.Duration // 2 s: connecting, and each step of the handshake
@@ -105,6 +108,7 @@ func (o Options) withDefaults() Options {
 	or(&o.Prefix, "relay")
 	or(&o.MaxQueued, 64<<20)
 	or(&o.MaxHeld, 1<<20)
+	or(&o.MaxSanctions, 100_000)
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -145,7 +149,7 @@ func (o *Options) resolve() (*redis.UniversalOptions, error) {
 			return nil, fmt.Errorf("db %d: a cluster has only database 0", o.DB)
 		}
 		u.Addrs, u.IsClusterMode = o.Cluster, true
-		u.PoolSize += partitions // each has a publisher's connection, at worst all at one node
+		u.PoolSize += partitions + 1 // each has a publisher's connection, at worst all at one node
 	default:
 		if err := o.parseURL(u); err != nil {
 			return nil, err

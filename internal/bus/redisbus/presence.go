@@ -19,9 +19,13 @@ const attempts = 3
 
 // again runs f until it succeeds, fails for good or has failed often enough.
 func (b *Bus) again(ctx context.Context, room string, f func() error) error {
+	return b.lane(room).again(ctx, f)
+}
+
+func (l *lane) again(ctx context.Context, f func() error) error {
 	for n := 1; ; n++ {
 		err := f()
-		if n == attempts || !transient(ctx, err) || b.ready(room) != nil {
+		if n == attempts || !transient(ctx, err) || l.ready() != nil {
 			return err
 		}
 		pause := time.NewTimer(20 * time.Millisecond)

@@ -28,7 +28,26 @@ type receiver struct {
 	line   *line // nil: not connected
 	reason error // why not, once an attempt has failed
 	cause  error // why the last connection ended
-	wanted map[string]*room
+	wanted map[string]*subscription
+}
+
+// subscription is a channel that is to be received. Its fields are guarded by
+// the lock of the lane's receiver, the first two excepted, which never change.
+type subscription struct {
+	channel string
+	again   func() // called when it is confirmed again after an interruption
+
+	confirmed   bool          // on the current connection
+	interrupted bool          // it was, on a former one
+	gate        chan struct{} // closed at the next change of the above; nil: nobody waits
+}
+
+// open wakes who waits for a change of the subscription.
+func (s *subscription) open() {
+	if s.gate != nil {
+		close(s.gate)
+		s.gate = nil
+	}
 }
 
 // line is one pub/sub connection.
@@ -39,10 +58,10 @@ type line struct {
 	cause   error    // why it was given up, if it did not break
 }
 
-// change is a subscription to take up (room set) or to end.
+// change is a subscription to take up (sub set) or to end.
 type change struct {
 	channel string
-	room    *room
+	sub     *subscription
 }
 
 // dead is a context for reading: the library would use it to connect again,
@@ -56,7 +75,7 @@ var dead = func() context.Context {
 func (r *receiver) init(l *lane) {
 	r.lane = l
 	r.wake = make(chan struct{}, 1)
-	r.wanted = make(map[string]*room)
+	r.wanted = make(map[string]*subscription)
 }
 
 // state is nil while connected, and before it first is.
@@ -74,23 +93,23 @@ func (r *receiver) state() error {
 	return nil
 }
 
-// add takes up a room's subscription.
-func (r *receiver) add(rm *room) {
+// add takes up a subscription.
+func (r *receiver) add(s *subscription) {
 	r.lane.use()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.wanted[rm.channel] = rm
-	rm.confirmed = false
-	r.change(change{rm.channel, rm})
+	r.wanted[s.channel] = s
+	s.confirmed = false
+	r.change(change{s.channel, s})
 }
 
 // remove ends it.
-func (r *receiver) remove(rm *room) {
+func (r *receiver) remove(s *subscription) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.wanted[rm.channel] == rm {
-		delete(r.wanted, rm.channel)
-		r.change(change{rm.channel, nil})
+	if r.wanted[s.channel] == s {
+		delete(r.wanted, s.channel)
+		r.change(change{s.channel, nil})
 	}
 }
 
@@ -109,10 +128,10 @@ func (r *receiver) nudge() {
 }
 
 // await waits until the subscription is confirmed, or Redis is known to be away.
-func (r *receiver) await(ctx context.Context, rm *room) error {
+func (r *receiver) await(ctx context.Context, s *subscription) error {
 	for {
 		r.mu.Lock()
-		if rm.confirmed {
+		if s.confirmed {
 			r.mu.Unlock()
 			return nil
 		}
@@ -120,10 +139,10 @@ func (r *receiver) await(ctx context.Context, rm *room) error {
 			defer r.mu.Unlock()
 			return r.reason
 		}
-		if rm.gate == nil {
-			rm.gate = make(chan struct{})
+		if s.gate == nil {
+			s.gate = make(chan struct{})
 		}
-		gate := rm.gate
+		gate := s.gate
 		r.mu.Unlock()
 		select {
 		case <-gate:
@@ -174,15 +193,14 @@ func (r *receiver) run() {
 	}
 }
 
-// connect subscribes to the lane's probes, and then asks for every room that is
-// wanted.
+// connect subscribes to the lane's probes, and then asks for all that is wanted.
 func (r *receiver) connect() (*line, error) {
 	b := r.lane.bus
 	ctx, cancel := context.WithTimeout(b.ctx, b.time.Dial+b.time.Reply)
 	defer cancel()
 	ln := &line{PubSub: b.client.Subscribe(ctx)}
-	probe := b.keys.probe(r.lane.part, b.name)
-	ln.sent = append(ln.sent, change{channel: probe, room: &room{channel: probe}})
+	probe := r.lane.probeChannel()
+	ln.sent = append(ln.sent, change{probe, &subscription{channel: probe}})
 	if err := r.subscribe(ctx, ln, probe); err != nil {
 		_ = ln.Close()
 		return nil, err
@@ -190,8 +208,8 @@ func (r *receiver) connect() (*line, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.line, r.reason = ln, nil
-	for channel, rm := range r.wanted {
-		ln.changes = append(ln.changes, change{channel, rm})
+	for channel, s := range r.wanted {
+		ln.changes = append(ln.changes, change{channel, s})
 	}
 	r.nudge()
 	if b.ctx.Err() != nil {
@@ -246,14 +264,14 @@ func (r *receiver) next(ln *line) (subscribe bool, channels []string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	n := 0
-	for n < len(ln.changes) && n < subscribeMax && (ln.changes[n].room != nil) == (ln.changes[0].room != nil) {
+	for n < len(ln.changes) && n < subscribeMax && (ln.changes[n].sub != nil) == (ln.changes[0].sub != nil) {
 		channels = append(channels, ln.changes[n].channel)
 		n++
 	}
 	if n == 0 {
 		return false, nil
 	}
-	subscribe = ln.changes[0].room != nil
+	subscribe = ln.changes[0].sub != nil
 	ln.sent = append(ln.sent, ln.changes[:n]...)
 	if ln.changes = ln.changes[n:]; len(ln.changes) == 0 {
 		ln.changes = nil
@@ -283,6 +301,10 @@ func (r *receiver) read(ln *line) error {
 
 func (r *receiver) message(msg *redis.Message) {
 	b := r.lane.bus
+	if msg.Channel == b.sanctions.channel {
+		b.sanctions.hear(msg.Payload)
+		return
+	}
 	part, name, ok := b.keys.parse(msg.Channel)
 	if !ok {
 		if strings.HasSuffix(msg.Channel, b.name) {
@@ -310,33 +332,33 @@ func (r *receiver) message(msg *redis.Message) {
 
 // confirm matches a confirmation with what was sent. Redis answers in order; an
 // answer that was not asked for is a cluster's way to say that a slot has moved.
-func (r *receiver) confirm(ln *line, s *redis.Subscription) error {
+func (r *receiver) confirm(ln *line, answer *redis.Subscription) error {
 	r.mu.Lock()
-	if len(ln.sent) == 0 || ln.sent[0].channel != s.Channel || (ln.sent[0].room != nil) == strings.Contains(s.Kind, "unsub") {
+	if len(ln.sent) == 0 || ln.sent[0].channel != answer.Channel || (ln.sent[0].sub != nil) == strings.Contains(answer.Kind, "unsub") {
 		r.mu.Unlock()
-		return fmt.Errorf("redis ended a subscription on its own (%s)", s.Kind)
+		return fmt.Errorf("redis ended a subscription on its own (%s)", answer.Kind)
 	}
 	c := ln.sent[0]
 	if ln.sent = ln.sent[1:]; len(ln.sent) == 0 {
 		ln.sent = nil
 	}
-	rm := c.room
-	live := rm != nil && r.wanted[c.channel] == rm && !rm.confirmed
+	s := c.sub
+	live := s != nil && r.wanted[c.channel] == s && !s.confirmed
 	again := false
 	if live {
-		rm.confirmed = true
-		again = rm.interrupted
-		rm.interrupted = false
-		rm.open()
+		s.confirmed = true
+		again = s.interrupted
+		s.interrupted = false
+		s.open()
 	}
 	r.mu.Unlock()
 	if again {
-		rm.resumed()
+		s.again()
 	}
 	return nil
 }
 
-// lost notes the end of a connection: every room on it is interrupted.
+// lost notes the end of a connection: every subscription on it is interrupted.
 func (r *receiver) lost(ln *line, err error) {
 	_ = ln.Close() // once more does no harm
 	b := r.lane.bus
@@ -346,15 +368,15 @@ func (r *receiver) lost(ln *line, err error) {
 		cause = ln.cause
 	}
 	r.line, r.cause = nil, cause
-	for _, rm := range r.wanted {
-		if rm.confirmed {
-			rm.confirmed, rm.interrupted = false, true
+	for _, s := range r.wanted {
+		if s.confirmed {
+			s.confirmed, s.interrupted = false, true
 		}
 	}
 	r.mu.Unlock()
 	if !errors.Is(cause, bus.ErrClosed) {
 		b.stats.Reconnects.Add(1)
-		b.log.Warn("receiving from redis was interrupted", "redis", b.where, "partition", r.lane.part, "error", cause)
+		b.log.Warn("receiving from redis was interrupted", "redis", b.where, "keys", r.lane.base, "error", cause)
 	}
 }
 
@@ -363,7 +385,7 @@ func (r *receiver) failed(err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.reason = unavailable(fmt.Errorf("subscribing at Redis (%s): %w", r.lane.bus.where, err))
-	for _, rm := range r.wanted {
-		rm.open()
+	for _, s := range r.wanted {
+		s.open()
 	}
 }

@@ -12,20 +12,16 @@ import (
 
 // room is a room that this instance receives.
 type room struct {
-	bus     *Bus
-	lane    *lane
-	name    string
-	channel string
+	bus  *Bus
+	lane *lane
+	name string
+
+	subscription // to its channel
 
 	// Guarded by the lock of its shard in rooms.
 	users     int       // Subscribe less Unsubscribe
 	leftAt    time.Time // when users became 0
 	comparing time.Time // when its position is next to be compared
-
-	// Guarded by the lock of the lane's receiver.
-	confirmed   bool          // subscribed on the current connection
-	interrupted bool          // it was, on a former one
-	gate        chan struct{} // closed at the next change of the above; nil: nobody waits
 
 	// mu is the room's order: it is held while an event is delivered. The locks
 	// above and the healer's may be taken under it, never the other way round.
@@ -48,14 +44,6 @@ type room struct {
 
 // delivered remembers which message had a seq.
 type delivered struct{ seq, id uint64 }
-
-// open wakes who waits for a change of the subscription.
-func (r *room) open() {
-	if r.gate != nil {
-		close(r.gate)
-		r.gate = nil
-	}
-}
 
 // take is given every frame of the room, in order.
 func (r *room) take(f frame) {
@@ -208,14 +196,15 @@ func (rs *rooms) use(name string, keeps bool) *room {
 	r := s.rooms[name]
 	fresh := r == nil
 	if fresh {
-		r = &room{bus: rs.bus, lane: rs.bus.laneOf(part), name: name, channel: rs.bus.keys.channel(name), keeps: keeps}
+		r = &room{bus: rs.bus, lane: rs.bus.laneOf(part), name: name, keeps: keeps}
+		r.channel, r.subscription.again = rs.bus.keys.channel(name), r.resumed
 		r.comparing = time.Now().Add(rs.bus.time.Compare)
 		s.rooms[name] = r
 	}
 	r.users++
 	s.mu.Unlock()
 	if fresh {
-		r.lane.receiver.add(r)
+		r.lane.receiver.add(&r.subscription)
 	} else if keeps {
 		r.mu.Lock()
 		r.keeps = true // the policy may have changed
@@ -254,7 +243,7 @@ func (rs *rooms) tidy(now time.Time) {
 		}
 		s.mu.Unlock()
 		for _, r := range over {
-			r.lane.receiver.remove(r)
+			r.lane.receiver.remove(&r.subscription)
 			r.mu.Lock()
 			r.gone, r.held = true, nil
 			r.mu.Unlock()
@@ -296,7 +285,7 @@ func (b *Bus) subscribe(ctx context.Context, name string, keeps bool) (at bus.Po
 			b.rooms.drop(name)
 		}
 	}()
-	if err := r.lane.receiver.await(ctx, r); err != nil || !keeps {
+	if err := r.lane.receiver.await(ctx, &r.subscription); err != nil || !keeps {
 		return at, err
 	}
 	return r.lane.healer.position(ctx, r)

@@ -17,6 +17,7 @@ type scripts struct {
 	publish, redact            *redis.Script // through a publisher
 	enter, leave, sweep, reap  *redis.Script
 	members, heal, fork, pages *redis.Script
+	sanction, lift, state      *redis.Script // of the sanctions
 }
 
 func newScripts(k *keys, sharded bool) *scripts {
@@ -24,10 +25,9 @@ func newScripts(k *keys, sharded bool) *scripts {
 	if sharded {
 		publish = "SPUBLISH"
 	}
-	head := fmt.Sprintf("local PUBLISH, PREFIX = '%s', %d\n", publish, k.partPrefix)
-	make := func(files ...string) *redis.Script {
+	of := func(prefix int, files ...string) *redis.Script {
 		var b strings.Builder
-		b.WriteString(head)
+		fmt.Fprintf(&b, "local PUBLISH, PREFIX = '%s', %d\n", publish, prefix)
 		for _, f := range append([]string{"keys"}, files...) {
 			text, err := sources.ReadFile("scripts/" + f + ".lua")
 			if err != nil {
@@ -37,6 +37,7 @@ func newScripts(k *keys, sharded bool) *scripts {
 		}
 		return redis.NewScript(b.String())
 	}
+	make := func(files ...string) *redis.Script { return of(k.partPrefix, files...) }
 	return &scripts{
 		publish: make("epoch", "append", "publish"),
 		redact:  make("epoch", "append", "redact"),
@@ -48,5 +49,9 @@ func newScripts(k *keys, sharded bool) *scripts {
 		heal:    make("epoch", "read", "heal"),
 		fork:    make("epoch", "fork"),
 		pages:   make("read", "history"),
+
+		sanction: of(len(k.sanctions), "sanctions", "sanction"),
+		lift:     of(len(k.sanctions), "sanctions", "lift"),
+		state:    of(len(k.sanctions), "state"),
 	}
 }

@@ -310,7 +310,7 @@ func (p *publisher) succeeded() {
 	p.away = nil
 	p.mu.Unlock()
 	if was != nil {
-		p.lane.bus.log.Info("redis is back", "redis", p.lane.bus.where, "partition", p.lane.part)
+		p.lane.bus.log.Info("redis is back", "redis", p.lane.bus.where, "keys", p.lane.base)
 	}
 }
 
@@ -329,7 +329,7 @@ func (p *publisher) failed(err error) {
 	p.mu.Unlock()
 	if first {
 		b.stats.Errors.Add(1)
-		b.log.Warn("redis is away", "redis", b.where, "partition", p.lane.part, "error", err)
+		b.log.Warn("redis is away", "redis", b.where, "keys", p.lane.base, "error", err)
 	}
 	for _, o := range queue {
 		b.stats.Refused.Add(1)

@@ -1,7 +1,7 @@
 -- Every script begins with this. Go prepends: PUBLISH, the command that
 -- publishes (SPUBLISH on a cluster), and PREFIX, the length of a partition's
--- prefix. KEYS[1] is always the meta key of a room, or the prefix alone: the
--- other keys of its partition derive from it and share its slot.
+-- prefix, or of that of the sanctions. KEYS[1] is always the meta key of a room,
+-- or the prefix alone: the other keys derive from it and share its slot.
 --
 -- Numbers are written by concatenation, which is exact below 10^14: enough for
 -- seqs and for milliseconds until the year 5138.

@@ -1,0 +1,422 @@
+package redisbus
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	mathrand "math/rand/v2"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/wsrelay/relay/internal/bus"
+)
+
+const (
+	// scanCount is how many sanctions one round trip reads, about.
+	scanCount = 1000
+	// pushesMax bounds the pushes that are held while the table is read.
+	pushesMax = 10_000
+)
+
+// sanctions is this instance's copy of all sanctions. Changes are pushed, each
+// with the version before and after it. Whenever one does not follow, after
+// every interruption, and when a comparison finds a difference, all are read
+// anew. Without Redis, the last known ones hold.
+type sanctions struct {
+	bus  *Bus
+	lane *lane
+	wake chan struct{} // holds one: they are to be read anew
+
+	subscription
+
+	table bus.SanctionTable
+	clock atomic.Pointer[reading]
+
+	// mu is the order of changes: it is held while the handler is told.
+	mu      sync.Mutex
+	version version
+	foreign int    // entries in Redis that cannot be read
+	reading bool   // pushes are held
+	held    []push // which came meanwhile
+	spilled bool   // there were too many
+}
+
+// reading is what Redis's clock showed at a time of ours.
+type reading struct {
+	at    time.Time
+	store int64 // ms
+}
+
+func (s *sanctions) init(b *Bus, l *lane) {
+	s.bus, s.lane = b, l
+	s.wake = make(chan struct{}, 1)
+	s.version = nothing
+	s.channel = b.keys.sanctions + "changes"
+	s.again = s.nudge
+}
+
+func (s *sanctions) nudge() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// now is the time on Redis's clock, as far as is known. A jump of ours does not
+// move it.
+func (s *sanctions) now() int64 {
+	if r := s.clock.Load(); r != nil {
+		return r.store + time.Since(r.at).Milliseconds()
+	}
+	return time.Now().UnixMilli()
+}
+
+// start subscribes and then reads, so that nothing falls between.
+func (s *sanctions) start(ctx context.Context) error {
+	s.lane.receiver.add(&s.subscription)
+	if err := s.lane.receiver.await(ctx, &s.subscription); err != nil {
+		return err
+	}
+	if err := s.read(ctx, true); err != nil {
+		return unavailable(err)
+	}
+	s.bus.hire(s.run)
+	return nil
+}
+
+// run reads and compares when it is time.
+func (s *sanctions) run() {
+	ctx := s.bus.ctx
+	due := time.NewTimer(s.pause())
+	defer due.Stop()
+	for ctx.Err() == nil {
+		var err error
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.wake:
+			err = s.read(ctx, false)
+		case <-due.C:
+			err = s.compare(ctx)
+			due.Reset(s.pause())
+		}
+		if err == nil || ctx.Err() != nil {
+			continue
+		}
+		s.bus.stats.Errors.Add(1)
+		s.bus.log.Warn("the sanctions could not be read; those last known hold", "redis", s.bus.where, "error", err)
+		again := time.NewTimer(500 * time.Millisecond)
+		select {
+		case <-again.C:
+		case <-ctx.Done():
+		}
+		again.Stop()
+		s.nudge()
+	}
+}
+
+// pause is around Compare, so that instances do not all ask at once.
+func (s *sanctions) pause() time.Duration {
+	d := s.bus.time.Compare
+	return d*3/4 + mathrand.N(d/2)
+}
+
+// position is where the sanctions stand in Redis.
+type position struct {
+	version version
+	count   int   // in force
+	now     int64 // ms on Redis's clock
+}
+
+func (s *sanctions) look(ctx context.Context) (position, error) {
+	start := time.Now()
+	v, err := s.bus.scripts.state.Run(ctx, s.bus.client, []string{s.bus.keys.sanctions}).Slice()
+	if err != nil {
+		return position{}, fmt.Errorf("asking where the sanctions stand: %w", err)
+	}
+	took := time.Since(start)
+	if len(v) < 3 {
+		return position{}, fmt.Errorf("asking where the sanctions stand: %w", errForeign)
+	}
+	text, _ := v[0].(string)
+	p := position{version(text), int(number(v[1])), int64(number(v[2]))}
+	if s.clock.Load() == nil || took < time.Second {
+		s.clock.Store(&reading{start.Add(took / 2), p.now})
+	}
+	return p, nil
+}
+
+// compare finds what no push told.
+func (s *sanctions) compare(ctx context.Context) error {
+	p, err := s.look(ctx)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	s.table.Purge(p.now)
+	same := p.version == s.version && p.count == s.table.Len()+s.foreign
+	s.mu.Unlock()
+	if !same {
+		return s.read(ctx, false)
+	}
+	return nil
+}
+
+// read replaces the table with what is in Redis, and tells the handler of the
+// differences unless it is the first time.
+//
+// The state is that of when it began to read, or later; pushes that come
+// meanwhile are applied to it in their order, which does no harm to what was
+// read with them in it already.
+func (s *sanctions) read(ctx context.Context, first bool) error {
+	s.mu.Lock()
+	s.reading = true
+	s.mu.Unlock()
+	at, err := s.look(ctx)
+	var all map[string]string
+	if err == nil {
+		all, err = s.scan(ctx)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err == nil {
+		s.replace(at, all, first)
+	}
+	s.release()
+	return err
+}
+
+// scan reads every entry: its text by its id.
+func (s *sanctions) scan(ctx context.Context) (map[string]string, error) {
+	all := make(map[string]string)
+	for cursor := uint64(0); ; {
+		pairs, next, err := s.bus.client.HScan(ctx, s.bus.keys.sanctions+"all", cursor, "", scanCount).Result()
+		if err != nil {
+			return nil, fmt.Errorf("reading the sanctions: %w", err)
+		}
+		for i := 0; i+1 < len(pairs); i += 2 {
+			all[pairs[i]] = pairs[i+1]
+		}
+		if cursor = next; cursor == 0 {
+			return all, nil
+		}
+	}
+}
+
+// replace makes the table what was read. mu is held.
+func (s *sanctions) replace(at position, all map[string]string, first bool) {
+	s.table.Purge(at.now)
+	found := make(map[string]*bus.Sanction, len(all))
+	foreign := 0
+	for id, rest := range all {
+		sanction, err := decodeSanction(id, rest)
+		if err != nil {
+			s.unreadable(err)
+			foreign++
+		} else if !sanction.Ended(at.now) {
+			found[id] = sanction
+		}
+	}
+	lost := 0
+	for _, id := range s.table.IDs() {
+		if was := s.table.Find(id); found[id] == nil || *found[id] != *was {
+			s.table.Remove(id)
+			s.bus.handler.Lifted(was)
+			lost++
+		}
+	}
+	var fresh []*bus.Sanction
+	for _, sanction := range found {
+		if s.table.Add(sanction) {
+			fresh = append(fresh, sanction)
+		}
+	}
+	if !first {
+		slices.SortFunc(fresh, func(a, b *bus.Sanction) int { return int(a.Issued - b.Issued) })
+		for _, sanction := range fresh {
+			s.bus.handler.Sanctioned(sanction)
+		}
+		if s.version != nothing && !at.version.covers(s.version) {
+			s.bus.log.Warn("the sanctions in redis are not those of before: it was flushed, restored, or lost writes",
+				"redis", s.bus.where, "gone", lost, "new", len(fresh), "in_force", s.table.Len())
+		}
+	}
+	s.version, s.foreign = at.version, foreign
+}
+
+func (s *sanctions) unreadable(err error) {
+	if s.bus.stats.Foreign.Add(1) == 1 {
+		s.bus.log.Warn("a sanction cannot be read: is there another version, or something else, with this prefix?", "prefix", s.bus.opts.Prefix, "error", err)
+	}
+}
+
+// release applies the pushes that were held. mu is held.
+func (s *sanctions) release() {
+	held := s.held
+	s.reading, s.held = false, nil
+	for _, p := range held {
+		s.take(p)
+	}
+	if s.spilled {
+		s.spilled = false
+		s.nudge()
+	}
+}
+
+// hear takes what came over the channel.
+func (s *sanctions) hear(payload string) {
+	p, err := decodePush(payload)
+	if err != nil {
+		s.unreadable(err)
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case p.sign == '!':
+		s.bus.handler.Sanctioned(p.sanction)
+	case !s.reading:
+		s.take(p)
+	case len(s.held) < pushesMax:
+		s.held = append(s.held, p)
+	default:
+		s.spilled = true
+	}
+}
+
+// take applies a push that follows what is known. One that does not is older, or
+// something before it is missing. mu is held.
+func (s *sanctions) take(p push) {
+	if p.before != s.version {
+		if !s.version.covers(p.after) {
+			s.nudge()
+		}
+		return
+	}
+	s.version = p.after
+	if p.sign == '-' {
+		if was := s.table.Remove(p.sanction.ID); was != nil {
+			s.bus.handler.Lifted(was)
+		}
+		return
+	}
+	if s.table.Add(p.sanction) {
+		s.bus.handler.Sanctioned(p.sanction)
+	}
+}
+
+// Sanction runs a script that stores and pushes. Of one that lasts it is
+// repeated a few times when no answer comes: the id makes that harmless.
+func (b *Bus) Sanction(ctx context.Context, sanction *bus.Sanction) (*bus.Sanction, error) {
+	s, err := b.sanctions.sentence(ctx, sanction)
+	if err != nil {
+		return nil, fmt.Errorf("sanctioning %q: %w", sanction.Member, err)
+	}
+	return s, nil
+}
+
+func (s *sanctions) sentence(ctx context.Context, given *bus.Sanction) (*bus.Sanction, error) {
+	if err := s.lane.ready(); err != nil {
+		return nil, err
+	}
+	sanction := *given
+	if sanction.ID == "" {
+		sanction.ID = bus.NewSanctionID()
+	}
+	if err := sanction.Check(); err != nil {
+		return nil, err
+	}
+	text, err := encodeSanction(&sanction)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", bus.ErrBadSanction, err)
+	}
+	left := int64(0)
+	if sanction.Until != 0 {
+		left = max(1, sanction.Until-time.Now().UnixMilli())
+	}
+	entry, err := s.change(ctx, sanction.Kind.Lasts(), func() (string, error) {
+		return s.bus.scripts.sanction.Run(ctx, s.bus.client, []string{s.bus.keys.sanctions},
+			sanction.ID, text, left, flag(sanction.Kind.Lasts()), s.bus.opts.MaxSanctions, rand.Text()[:12]).Text()
+	})
+	if err == nil && entry == "F" {
+		err = fmt.Errorf("%w: %d are in force", bus.ErrTooManySanctions, s.bus.opts.MaxSanctions)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return entryOf(sanction.ID, entry)
+}
+
+// Lift is a script too, which is not repeated: a second time it would find
+// nothing to lift.
+func (b *Bus) Lift(ctx context.Context, id string) (*bus.Sanction, error) {
+	s, err := b.sanctions.lift(ctx, id)
+	if err != nil {
+		return nil, fmt.Errorf("lifting sanction %q: %w", id, err)
+	}
+	return s, nil
+}
+
+func (s *sanctions) lift(ctx context.Context, id string) (*bus.Sanction, error) {
+	if err := s.lane.ready(); err != nil {
+		return nil, err
+	}
+	entry, err := s.change(ctx, false, func() (string, error) {
+		return s.bus.scripts.lift.Run(ctx, s.bus.client, []string{s.bus.keys.sanctions}, id, rand.Text()[:12]).Text()
+	})
+	if err == nil && entry == "N" {
+		err = bus.ErrNoSanction
+	}
+	if err != nil {
+		return nil, err
+	}
+	return entryOf(id, entry)
+}
+
+// change runs a script a few times where it is known not to have run, and where
+// it may have only if it may be repeated.
+func (s *sanctions) change(ctx context.Context, repeat bool, run func() (string, error)) (reply string, err error) {
+	var lost error
+	err = s.lane.again(ctx, func() (err error) {
+		reply, err = run()
+		if !repeat && fateOf(err) == unknown {
+			lost, err = err, nil
+		}
+		return err
+	})
+	if err == nil {
+		err = lost
+	}
+	return reply, failure(err)
+}
+
+// entryOf takes the entry apart that a script replied.
+func entryOf(id, entry string) (*bus.Sanction, error) {
+	if len(entry) <= len(id) {
+		return nil, fmt.Errorf("%w: unexpected reply of a script", bus.ErrUnknownOutcome)
+	}
+	s, err := decodeSanction(id, entry[len(id)+1:])
+	if err != nil {
+		return nil, fmt.Errorf("%w: unexpected reply of a script: %w", bus.ErrUnknownOutcome, err)
+	}
+	return s, nil
+}
+
+// Sanctions answers from this instance's copy.
+func (b *Bus) Sanctions(_ context.Context, cursor string, limit int) (bus.SanctionPage, error) {
+	if err := b.open(); err != nil {
+		return bus.SanctionPage{}, fmt.Errorf("listing sanctions: %w", err)
+	}
+	return b.sanctions.table.Page(cursor, limit, b.sanctions.now()), nil
+}
+
+// InForce answers from this instance's copy.
+func (b *Bus) InForce(member, ip, room string) []*bus.Sanction {
+	table := &b.sanctions.table
+	if table.Empty() {
+		return nil
+	}
+	return table.InForce(member, ip, room, b.sanctions.now())
+}
