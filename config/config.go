@@ -7,6 +7,8 @@
 // stand in its tags and nowhere else. Only internal/app reads a Config.
 package config
 
+import "time"
+
 //go:generate go run ./generate
 
 // Config is a whole relay.yaml.
@@ -231,4 +233,20 @@ func Dev() *Config {
 	cfg.Rooms = []Room{r}
 	cfg.Drain.Over = 0
 	return cfg
+}
+
+// DevFilter adds a plugin that judges all chats and joins of dev mode and may do
+// everything. mtls is off for plugins in other languages than Go.
+func (c *Config) DevFilter(name string, command []string, mtls string) {
+	f := withDefaults[Filter]()
+	f.Command, f.Unpinned, f.MTLS, f.Mode = command, true, mtls, "enforce"
+	f.Timeout = Duration(time.Second) // room for a debugger's print, and for Python's first message
+	f.Actions = []string{"modify", "reject", "drop", "shadow", "warn", "mute", "kick", "ban"}
+	if c.Filters == nil {
+		c.Filters = make(map[string]Filter)
+	}
+	c.Filters[name] = f
+	for i := range c.Rooms {
+		c.Rooms[i].Filters = append(c.Rooms[i].Filters, name)
+	}
 }

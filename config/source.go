@@ -20,8 +20,12 @@ type position struct{ line, col int }
 func (s *Source) File() string { return s.file }
 
 // Problem is a mistake found at path, at the position of the path or of the
-// nearest thing around it.
+// nearest thing around it. A nil Source is that of a configuration without a
+// file.
 func (s *Source) Problem(path, message string) Problem {
+	if s == nil {
+		return Problem{File: "dev mode", Path: path, Message: message}
+	}
 	p := Problem{File: s.file, Path: path, Message: message}
 	for at := path; ; at = parent(at) {
 		if name, ok := s.env[at]; ok {

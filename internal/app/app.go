@@ -22,15 +22,17 @@ import (
 	"github.com/wsrelay/relay/internal/gateway/door"
 	"github.com/wsrelay/relay/internal/gateway/socket"
 	"github.com/wsrelay/relay/internal/room"
+	"github.com/wsrelay/relay/plugins"
 	"github.com/wsrelay/relay/telemetry"
 )
 
 // Options are what an App gets from its surroundings rather than from
 // relay.yaml.
 type Options struct {
-	Log  *telemetry.Log
-	Dev  bool         // serve the page to try it, and take the next port when one is busy
-	Page http.Handler // what Dev serves at /
+	Log     *telemetry.Log
+	Version string
+	Dev     bool         // serve the page to try it, and take the next port when one is busy
+	Page    http.Handler // what Dev serves at /
 }
 
 // App is one instance of relay.
@@ -41,8 +43,9 @@ type App struct {
 
 	bus     bus.Bus
 	rooms   *room.Registry
+	filters *plugins.Host
 	sockets *socket.Group
-	gateway *gateway.Gateway
+	gateway atomic.Pointer[gateway.Gateway] // set by Start
 	certs   *door.Certificates
 	public  *http.Server
 	admin   *http.Server
@@ -52,6 +55,7 @@ type App struct {
 	reloading sync.Mutex // one Reload or Stop at a time
 	running   *compiled  // guarded by reloading
 	cfg       *config.Config
+	src       *config.Source
 
 	started  atomic.Bool
 	stopping atomic.Bool
@@ -71,7 +75,7 @@ type cleanup struct {
 // New checks all that can be checked without the network and builds the parts.
 // Problems of the configuration come as *config.Errors.
 func New(cfg *config.Config, src *config.Source, opt Options) (*App, error) {
-	a := &App{opt: opt, instance: gateway.NewInstanceName(), cfg: cfg, failed: make(chan error, 2)}
+	a := &App{opt: opt, instance: gateway.NewInstanceName(), cfg: cfg, src: src, failed: make(chan error, 2)}
 	a.log = opt.Log.Logger.With("instance", a.instance)
 	parts, err := compile(cfg, src, a.log, nil)
 	if err != nil {
@@ -88,7 +92,14 @@ func New(cfg *config.Config, src *config.Source, opt Options) (*App, error) {
 	if a.bus, err = newBus(cfg, a.instance, a.log); err != nil {
 		return nil, errors.Join(problem(src, "redis", err), a.cleanup(context.Background()))
 	}
-	a.rooms = room.New(room.Options{Bus: a.bus, Policies: parts.policies, Log: a.log})
+	a.filters = plugins.New(plugins.HostOptions{Log: a.log, Instance: a.instance, Version: opt.Version})
+	a.rooms = room.New(room.Options{
+		Bus: a.bus, Policies: parts.policies, Log: a.log, Everywhere: func(s *bus.Sanction) {
+			if g := a.gateway.Load(); g != nil {
+				g.Sanctioned(s)
+			}
+		},
+	})
 	return a, nil
 }
 
@@ -119,15 +130,31 @@ func (a *App) Start(ctx context.Context) error {
 	if err := a.bus.Start(ctx, a.rooms); err != nil {
 		return fmt.Errorf("starting the bus: %w", err)
 	}
+	a.onStop("filters", a.filters.Close)
+	if err := a.startFilters(ctx); err != nil {
+		return err
+	}
+	a.onStop("rooms", a.rooms.Close)
 	a.sockets = socket.NewGroup()
-	a.gateway = gateway.New(gateway.Options{
+	a.gateway.Store(gateway.New(gateway.Options{
 		Instance: a.instance, Rooms: a.rooms, Sockets: a.sockets, Log: a.log, Endpoints: a.running.endpoints,
-	})
+	}))
 	if err := a.serveAdmin(); err != nil {
 		return err
 	}
-	a.onStop("sessions", func(ctx context.Context) error { return a.gateway.Drain(ctx, a.drainOver()) })
+	a.onStop("sessions", func(ctx context.Context) error { return a.gateway.Load().Drain(ctx, a.drainOver()) })
 	return a.servePublic()
+}
+
+// startFilters starts the plugins and puts their chains in force.
+func (a *App) startFilters(ctx context.Context) error {
+	set, list, err := a.prepareFilters(ctx, a.cfg, a.src, a.running)
+	if err != nil {
+		return err
+	}
+	a.rooms.Reload(ctx, a.running.policies, list)
+	a.filters.Commit(set)
+	return nil
 }
 
 func (a *App) drainOver() time.Duration {
@@ -149,7 +176,7 @@ func (a *App) AdminAddr() net.Addr { return a.adminAddr }
 func (a *App) Instance() string { return a.instance }
 
 // Paths lists the endpoints.
-func (a *App) Paths() []string { return a.gateway.Paths() }
+func (a *App) Paths() []string { return a.gateway.Load().Paths() }
 
 // Stop ends the instance in order: it is not ready any more, takes no new
 // sockets, closes the ones it has over drain.over, publishes what it accepted,

@@ -1,6 +1,7 @@
 package app
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -13,11 +14,13 @@ import (
 	"github.com/wsrelay/relay/internal/gateway/door"
 	"github.com/wsrelay/relay/internal/gateway/socket"
 	"github.com/wsrelay/relay/internal/room/policy"
+	"github.com/wsrelay/relay/plugins"
 )
 
 // compiled is the part of a configuration that a reload replaces.
 type compiled struct {
 	policies  *policy.Set
+	filters   []plugins.Options
 	auths     map[string]auth.Authenticator
 	endpoints []*gateway.Endpoint
 	byPath    map[string]*gateway.Endpoint
@@ -31,13 +34,21 @@ func (c *compiled) close() error {
 	return errors.Join(errs...)
 }
 
-// Check reports every problem that New would, without keeping anything.
-func Check(cfg *config.Config, src *config.Source) error {
-	c, err := compile(cfg, src, slog.New(slog.DiscardHandler), nil)
+// Check reports every problem that New and Start would find in the
+// configuration, without keeping anything. Plugins are started to ask them about
+// theirs, and ended again.
+func Check(ctx context.Context, cfg *config.Config, src *config.Source) error {
+	log := slog.New(slog.DiscardHandler)
+	c, err := compile(cfg, src, log, nil)
 	if err != nil {
 		return err
 	}
-	return c.close()
+	host := plugins.New(plugins.HostOptions{Log: log, Instance: "check"})
+	err = host.Check(ctx, c.filters)
+	if err != nil {
+		err = filterProblems(src, err)
+	}
+	return errors.Join(err, host.Close(ctx), c.close())
 }
 
 // compile makes the parts that a reload replaces. Doors of endpoints that old
@@ -48,6 +59,7 @@ func compile(cfg *config.Config, src *config.Source, log *slog.Logger, old *comp
 	c := &compiled{byPath: make(map[string]*gateway.Endpoint)}
 	c.auths = authenticators(cfg, p, log)
 	c.policies = policies(cfg, p)
+	c.filters = filterOptions(cfg, p)
 	for i, e := range cfg.Endpoints {
 		ep := endpoint(cfg, i, e, c.auths, p)
 		if old != nil && old.byPath[e.Path] != nil {
@@ -78,7 +90,7 @@ func policies(cfg *config.Config, p *problems) *policy.Set {
 			Match: r.Match, Create: r.Create, Join: r.Join, Publish: r.Publish, Moderate: r.Moderate,
 			Settings: policy.Settings{
 				MembersMax: r.Members.Max, Presence: r.Members.Presence, Announce: r.Members.Announce, Grace: r.Members.Grace.Std(),
-				MaxMessage: r.Messages.MaxSize.Bytes(), Rate: r.Messages.Rate.PerSecond(), Burst: r.Messages.Burst, Echo: r.Messages.Echo,
+				MaxMessage: r.Messages.MaxSize.Bytes(), Rate: r.Messages.Rate.PerSecond(), Burst: r.Messages.Burst, Echo: r.Messages.Echo, Text: textOf(r.Messages),
 				Idle: r.Idle.Std(),
 			},
 		}

@@ -54,7 +54,7 @@ func (a *App) handle(w http.ResponseWriter, r *http.Request) {
 		a.opt.Page.ServeHTTP(w, r)
 		return
 	}
-	a.gateway.ServeHTTP(w, r)
+	a.gateway.Load().ServeHTTP(w, r)
 }
 
 func (a *App) serveAdmin() error {

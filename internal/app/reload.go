@@ -22,6 +22,10 @@ func (a *App) Reload(ctx context.Context, cfg *config.Config, src *config.Source
 	if err != nil {
 		return nil, err
 	}
+	set, list, err := a.prepareFilters(ctx, cfg, src, parts)
+	if err != nil {
+		return nil, errors.Join(err, parts.close())
+	}
 	ignored = fixed(a.cfg, cfg)
 	for i, e := range cfg.Endpoints {
 		if ep := parts.byPath[e.Path]; ep != nil {
@@ -32,8 +36,9 @@ func (a *App) Reload(ctx context.Context, cfg *config.Config, src *config.Source
 	}
 	old := a.running
 	a.running = parts
-	a.gateway.Update(parts.endpoints)
-	a.rooms.Reload(ctx, parts.policies)
+	a.gateway.Load().Update(parts.endpoints)
+	a.rooms.Reload(ctx, parts.policies, list)
+	a.filters.Commit(set) // after the rooms have let go of the old ones
 	if err := a.opt.Log.SetLevel(cfg.Telemetry.Log.Level); err != nil {
 		a.log.Warn("log level stays", "error", err)
 	}

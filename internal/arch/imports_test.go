@@ -20,7 +20,7 @@ const module = "github.com/wsrelay/relay"
 var layers = map[string][]string{
 	".":                       {"internal/cli"},
 	"internal/cli":            {"internal/app", "config", "auth", "telemetry", "examples/browser", "internal/room/policy", "internal/wire", "client/go"},
-	"internal/app":            {"config", "auth", "telemetry", "internal/gateway/...", "internal/room/...", "internal/bus/...", "internal/wire", "examples/browser"},
+	"internal/app":            {"config", "auth", "telemetry", "plugins", "plugins/builtin", "plugins/filter", "internal/gateway/...", "internal/room/...", "internal/bus/...", "internal/wire", "examples/browser"},
 	"internal/gateway":        {"internal/gateway/door", "internal/gateway/socket", "internal/room", "internal/room/policy", "internal/bus", "internal/wire", "auth"},
 	"internal/gateway/door":   {},
 	"internal/gateway/socket": {"internal/wire"},

@@ -38,7 +38,7 @@ decided. --as names a file with the claims of a token (or a user as
 			if err != nil {
 				return err
 			}
-			if err := app.Check(cfg, src); err != nil {
+			if err := app.Check(cmd.Context(), cfg, src); err != nil {
 				return err
 			}
 			if len(args) == 1 {

@@ -24,14 +24,17 @@ import (
 const defaultFile = "relay.yaml"
 
 type serveCommand struct {
-	env  Env
-	file string
-	dev  bool
+	env     Env
+	file    string
+	dev     bool
+	filters []string
+	plugins *devFilters
 }
 
 func (s *serveCommand) flags(cmd *cobra.Command) {
 	cmd.Flags().StringVarP(&s.file, "config", "c", "", "configuration file; default: relay.yaml in this folder, else dev mode")
 	cmd.Flags().BoolVar(&s.dev, "dev", false, "dev mode: loopback only, open to everyone there, with a page to try it")
+	cmd.Flags().StringArrayVar(&s.filters, "filter", nil, "in dev mode: a plugin that judges all rooms: a program, a .py or .js file, or a folder with a Go program; replaced whenever it changes. May be repeated")
 }
 
 func (s *serveCommand) command() *cobra.Command {
@@ -49,12 +52,12 @@ is reported and the old one stays.`,
 }
 
 // configuration finds what to run. src is nil in dev mode.
-func (s *serveCommand) configuration() (*config.Config, *config.Source, error) {
+func (s *serveCommand) configuration(ctx context.Context) (*config.Config, *config.Source, error) {
 	if s.dev {
 		if s.file != "" {
 			return nil, nil, errors.New("--dev and --config exclude each other: dev mode has a configuration of its own")
 		}
-		return config.Dev(), nil, nil
+		return s.devConfig(ctx)
 	}
 	if s.file == "" {
 		// The repository's own relay.yaml is the sample; a checkout is tried in
@@ -62,11 +65,27 @@ func (s *serveCommand) configuration() (*config.Config, *config.Source, error) {
 		b, err := os.ReadFile(defaultFile)
 		if errors.Is(err, fs.ErrNotExist) || err == nil && string(b) == string(s.env.Sample) {
 			s.dev = true
-			return config.Dev(), nil, nil
+			return s.devConfig(ctx)
 		}
 		s.file = defaultFile
 	}
+	if len(s.filters) > 0 {
+		return nil, nil, fmt.Errorf("--filter is for dev mode: list the filter in %s instead", s.file)
+	}
 	return load(s.env, s.file)
+}
+
+// devConfig is what dev mode runs, with its filters built.
+func (s *serveCommand) devConfig(ctx context.Context) (*config.Config, *config.Source, error) {
+	cfg := config.Dev()
+	if s.plugins == nil {
+		var err error
+		if s.plugins, err = newDevFilters(s.filters); err != nil {
+			return nil, nil, err
+		}
+	}
+	s.plugins.changed() // what is built now has been seen
+	return cfg, nil, s.plugins.into(ctx, cfg)
 }
 
 func load(env Env, file string) (*config.Config, *config.Source, error) {
@@ -74,7 +93,10 @@ func load(env Env, file string) (*config.Config, *config.Source, error) {
 }
 
 func (s *serveCommand) run(ctx context.Context) error {
-	cfg, src, err := s.configuration()
+	cfg, src, err := s.configuration(ctx)
+	if s.plugins != nil {
+		defer s.plugins.close()
+	}
 	if err != nil {
 		return err
 	}
@@ -84,7 +106,7 @@ func (s *serveCommand) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	a, err := app.New(cfg, src, app.Options{Log: log, Dev: s.dev, Page: browser.Handler()})
+	a, err := app.New(cfg, src, app.Options{Log: log, Version: Version(), Dev: s.dev, Page: browser.Handler()})
 	if err != nil {
 		return err
 	}
@@ -102,19 +124,11 @@ func (s *serveCommand) run(ctx context.Context) error {
 // wait returns when the instance is to end: asked to, with nil, or because it
 // broke.
 func (s *serveCommand) wait(ctx context.Context, a *app.App, log *telemetry.Log) error {
-	if s.file == "" {
-		select {
-		case <-ctx.Done():
-			return nil
-		case err := <-a.Failed():
-			return err
-		}
-	}
+	changed, every := s.watched()
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
 	defer signal.Stop(hup)
-	w := newWatch(s.file)
-	ticker := time.NewTicker(watchEvery)
+	ticker := time.NewTicker(every)
 	defer ticker.Stop()
 	for {
 		select {
@@ -123,9 +137,9 @@ func (s *serveCommand) wait(ctx context.Context, a *app.App, log *telemetry.Log)
 		case err := <-a.Failed():
 			return err
 		case <-hup:
-			w.changed()
+			changed()
 		case <-ticker.C:
-			if !w.changed() {
+			if !changed() {
 				continue
 			}
 		}
@@ -133,8 +147,17 @@ func (s *serveCommand) wait(ctx context.Context, a *app.App, log *telemetry.Log)
 	}
 }
 
+// watched is what makes a reload when it changes: the file, or in dev mode the
+// plugins.
+func (s *serveCommand) watched() (changed func() bool, every time.Duration) {
+	if s.file == "" {
+		return s.plugins.changed, devWatchEvery
+	}
+	return newWatch(s.file).changed, watchEvery
+}
+
 func (s *serveCommand) reload(ctx context.Context, a *app.App, log *telemetry.Log) {
-	cfg, src, err := load(s.env, s.file)
+	cfg, src, err := s.configuration(ctx)
 	if err != nil {
 		log.Error("configuration not reloaded, the old one stays in force", "error", err)
 		return
@@ -146,6 +169,10 @@ func (s *serveCommand) reload(ctx context.Context, a *app.App, log *telemetry.Lo
 	}
 	if len(ignored) > 0 {
 		log.Warn("configuration reloaded; some changes need a restart", "keys", strings.Join(ignored, " "))
+		return
+	}
+	if s.file == "" {
+		log.Info("filters replaced", "filters", strings.Join(s.filters, " "))
 		return
 	}
 	log.Info("configuration reloaded", "file", s.file)

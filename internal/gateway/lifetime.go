@@ -97,13 +97,7 @@ func (g *Gateway) forget(s *session) {
 func (g *Gateway) Update(list []*Endpoint) {
 	g.setEndpoints(list)
 	now := *g.endpoints.Load()
-	g.mu.Lock()
-	sessions := make([]*session, 0, len(g.sessions))
-	for s := range g.sessions {
-		sessions = append(sessions, s)
-	}
-	g.mu.Unlock()
-	for _, s := range sessions {
+	for _, s := range g.all() {
 		if ep := now[s.ep.Load().Path]; ep != nil {
 			s.ep.Store(ep)
 		} else {
@@ -124,11 +118,8 @@ var ErrDrainCut = errors.New("drain ran out of time")
 func (g *Gateway) Drain(ctx context.Context, over time.Duration) error {
 	g.mu.Lock()
 	g.draining = true
-	list := make([]*session, 0, len(g.sessions))
-	for s := range g.sessions {
-		list = append(list, s)
-	}
 	g.mu.Unlock()
+	list := g.all()
 
 	rand.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
 	start := time.Now()
@@ -169,6 +160,7 @@ func (s *session) retire(ctx context.Context) {
 	for _, seat := range s.snapshot() {
 		_ = seat.Drained(ctx) // out of time: close all the same
 	}
+	_ = s.outsideLane.Drained(ctx)
 	s.conn.Close(wire.CloseRestart, "restart")
 }
 

@@ -105,7 +105,7 @@ func (s *session) chat(req *wire.Request) *wire.Error {
 	if seat := s.seat(req.RoomID); seat != nil {
 		e = seat.Publish(c, ack)
 	} else if e = s.outside(string(req.RoomID)); e == nil {
-		e = s.gw.opt.Rooms.PublishFrom(a, string(req.RoomID), c, ack)
+		e = s.gw.opt.Rooms.PublishFrom(a, &s.outsideLane, string(req.RoomID), c, ack)
 	}
 	if e != nil {
 		s.resolved()
@@ -125,13 +125,13 @@ func (s *session) outside(roomID string) *wire.Error {
 // acker makes the function that answers a chat once its fate is known.
 func (s *session) acker(req *wire.Request) room.Ack {
 	id, roomID := bytes.Clone(req.ID), string(req.RoomID)
-	return func(res bus.Result, e *wire.Error) {
+	return func(res room.Accepted, e *wire.Error) {
 		switch {
 		case e != nil:
 			s.fail(id, e)
 		case id != nil:
 			s.conn.Send((&wire.Ack{
-				ID: id, RoomID: roomID, Seq: res.Seq, MessageID: res.ID, Time: res.Time, Duplicate: res.Duplicate,
+				ID: id, RoomID: roomID, Seq: res.Seq, MessageID: res.ID, Time: res.Time, Message: res.Message, Duplicate: res.Duplicate,
 			}).Frame())
 		}
 		s.resolved()
@@ -219,7 +219,9 @@ func (s *session) authenticate(ctx context.Context, req *wire.Request) *wire.Err
 			return &wire.Error{Code: wire.UserMismatch, Message: "token: belongs to another user than this connection"}
 		}
 	}
-	s.become(id)
+	if e := s.become(id); e != nil {
+		return e
+	}
 	a := s.actor.Load()
 	s.conn.Send((&wire.Authenticated{ID: req.ID, User: a.User, ExpiresAt: unixMilli(id.Expires)}).Frame())
 	for _, seat := range s.snapshot() {

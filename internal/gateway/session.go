@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/wsrelay/relay/auth"
+	"github.com/wsrelay/relay/internal/bus"
 	"github.com/wsrelay/relay/internal/gateway/socket"
 	"github.com/wsrelay/relay/internal/room"
 	"github.com/wsrelay/relay/internal/wire"
@@ -38,8 +39,9 @@ type session struct {
 	alias   string // the id that a guest gave itself, before any prefix
 	rate    bucket
 
-	inFlight atomic.Int32 // messages handed to the bus
-	stalled  atomic.Bool  // paused because of inFlight
+	inFlight    atomic.Int32 // messages handed to filters or the bus
+	stalled     atomic.Bool  // paused because of inFlight
+	outsideLane room.Lane    // messages for rooms that the session is not in
 
 	mu      sync.Mutex
 	seats   map[string]*room.Seat // guarded by mu
@@ -55,7 +57,10 @@ func (s *session) open(id *auth.Identity) {
 	ep := s.ep.Load()
 	w := &wire.Welcome{ConnectionID: s.id, Instance: s.gw.opt.Instance, Heartbeat: ep.Socket.PingEvery, Limits: ep.limits()}
 	if id != nil {
-		s.become(id)
+		if e := s.become(id); e != nil {
+			s.fail(nil, e)
+			return
+		}
 		w.User = s.actor.Load().User
 	}
 	s.conn.Send(w.Frame())
@@ -70,28 +75,34 @@ func (s *session) refuse(reqID []byte, err error) {
 	s.fail(reqID, authFailure(err))
 }
 
-// become takes an identity on. Everything that was joined under an older one
-// keeps its seat or loses it in recheck.
-func (s *session) become(id *auth.Identity) {
-	s.actor.Store(&room.Actor{
+// become takes an identity on, unless it is banned everywhere. Everything that
+// was joined under an older one keeps its seat or loses it in recheck.
+func (s *session) become(id *auth.Identity) *wire.Error {
+	a := &room.Actor{
 		Identity: id, User: wire.UserJSON(id.ID, id.Name, id.Data, id.Guest),
 		Conn: s.id, Endpoint: s.ep.Load().Path, IP: s.ip,
-	})
+	}
+	s.actor.Store(a) // before the look: a ban that comes meanwhile finds the session by it
+	if ban := s.gw.opt.Rooms.Sanction(a, "", bus.Ban); ban != nil {
+		e := room.SanctionError(ban, "")
+		e.Close = wire.CloseForbidden
+		return e
+	}
 	s.armExpiry(id.Expires)
+	return nil
 }
 
 // Message implements socket.Handler: one request.
 func (s *session) Message(data []byte) {
 	req := &s.req
-	if e := wire.Parse(data, req); e != nil {
-		s.fail(req.ID, e)
-		return
+	e := wire.Parse(data, req)
+	if wait := s.rate.take(s.ep.Load().Requests, time.Now()); wait > 0 { // what makes no sense counts as well
+		e = &wire.Error{Code: wire.RateLimited, RoomID: string(req.RoomID), Message: "too many requests on this connection", Retry: true, RetryAfter: wait}
 	}
-	if wait := s.rate.take(s.ep.Load().Requests, time.Now()); wait > 0 {
-		s.fail(req.ID, &wire.Error{Code: wire.RateLimited, RoomID: string(req.RoomID), Message: "too many requests on this connection", Retry: true, RetryAfter: wait})
-		return
+	if e == nil {
+		e = s.dispatch(req)
 	}
-	if e := s.dispatch(req); e != nil {
+	if e != nil {
 		s.fail(req.ID, e)
 	}
 }
@@ -194,7 +205,7 @@ func (s *session) identify(req *wire.Request) *wire.Error {
 	}
 	s.claimed = req.User.Present
 	if a == nil || id != a.Identity {
-		s.become(id)
+		return s.become(id)
 	}
 	return nil
 }

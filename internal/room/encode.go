@@ -11,7 +11,7 @@ import (
 // nothing to them. own adds what only the sender's own sockets see.
 func encode(e *bus.Event, own bool) *wire.Frame {
 	switch e.Kind {
-	case bus.Chat:
+	case bus.Chat, bus.Shadow:
 		c := chatOf(e)
 		if own {
 			c.Key = e.Key

@@ -16,13 +16,16 @@ type Reply func(*bus.Entered) *wire.Frame
 // Create makes a room and seats its creator. key, when not empty, makes a
 // repeat of the same create by the same user succeed.
 func (g *Registry) Create(ctx context.Context, a *Actor, sink Sink, roomID, key string, reply Reply) (*Seat, *wire.Error) {
-	p, params := g.policies.Load().Match(roomID)
-	if p == nil || !g.allow(p, params, policy.Create, a, roomID) {
+	ru := g.force.Load().match(roomID)
+	if ru.policy == nil || !g.allow(ru, policy.Create, a, roomID) {
 		return nil, g.refuse(wire.Forbidden, roomID, "this room may not be created by you")
 	}
-	e := entry(p, a, roomID)
+	if e := g.admit(ctx, a, ru, roomID); e != nil {
+		return nil, e
+	}
+	e := entry(ru.policy, a, roomID)
 	e.Create, e.CreateKey = bus.MustCreate, key
-	return g.enter(ctx, a, sink, p, params, e, reply)
+	return g.enter(ctx, a, sink, ru, e, reply)
 }
 
 // Join seats an actor in a room, which is made where the policy lets the actor
@@ -31,17 +34,28 @@ func (g *Registry) Create(ctx context.Context, a *Actor, sink Sink, roomID, key 
 // Who may not join is told forbidden before anything is looked up, so that
 // nobody can find out which rooms exist.
 func (g *Registry) Join(ctx context.Context, a *Actor, sink Sink, roomID string, resume *bus.Position, reply Reply) (*Seat, *wire.Error) {
-	p, params := g.policies.Load().Match(roomID)
-	if p == nil || !g.allow(p, params, policy.Join, a, roomID) {
+	ru := g.force.Load().match(roomID)
+	if ru.policy == nil || !g.allow(ru, policy.Join, a, roomID) {
 		return nil, g.refuse(wire.Forbidden, roomID, "this room may not be joined by you")
 	}
-	e := entry(p, a, roomID)
+	if e := g.admit(ctx, a, ru, roomID); e != nil {
+		return nil, e
+	}
+	e := entry(ru.policy, a, roomID)
 	g.resume(e, resume)
 	e.Create = bus.MustExist
-	if g.allow(p, params, policy.Create, a, roomID) {
+	if g.allow(ru, policy.Create, a, roomID) {
 		e.Create = bus.MayCreate
 	}
-	return g.enter(ctx, a, sink, p, params, e, reply)
+	return g.enter(ctx, a, sink, ru, e, reply)
+}
+
+// admit asks sanctions and filters about somebody whom the rules let in.
+func (g *Registry) admit(ctx context.Context, a *Actor, ru *rules, roomID string) *wire.Error {
+	if e := g.sanctioned(a, roomID, bus.Ban); e != nil {
+		return e
+	}
+	return g.askJoin(ctx, a, ru, roomID, func() *policy.Input { return g.input(ru, a, roomID) })
 }
 
 // Rejoin answers a join for a seat that is taken already: the state of the room
@@ -85,11 +99,16 @@ func (r *Room) hush(s *Seat) bool {
 	return true
 }
 
-func (g *Registry) allow(p *policy.Policy, params policy.Params, act policy.Action, a *Actor, roomID string) bool {
-	return p.Allow(act, &policy.Input{
-		User: a.Identity, RoomID: roomID, Params: params, Members: g.count(roomID),
+func (g *Registry) allow(ru *rules, act policy.Action, a *Actor, roomID string) bool {
+	return ru.policy.Allow(act, g.input(ru, a, roomID)).Allowed
+}
+
+// input is what rules see of somebody who is not in the room.
+func (g *Registry) input(ru *rules, a *Actor, roomID string) *policy.Input {
+	return &policy.Input{
+		User: a.Identity, RoomID: roomID, Params: ru.params, Members: g.count(roomID),
 		Endpoint: a.Endpoint, ClientIP: a.IP,
-	}).Allowed
+	}
 }
 
 // count is the number of members of a room as last heard here, 0 for a room
@@ -129,8 +148,8 @@ func (g *Registry) resume(e *bus.Entry, from *bus.Position) {
 // enter is the join barrier of ARCHITECTURE.md: subscription confirmed, seat
 // attached and buffering, presence and position in one step, joined queued,
 // what was buffered and is newer, live.
-func (g *Registry) enter(ctx context.Context, a *Actor, sink Sink, p *policy.Policy, params policy.Params, e *bus.Entry, reply Reply) (*Seat, *wire.Error) {
-	r := g.acquire(e.Room, p, params)
+func (g *Registry) enter(ctx context.Context, a *Actor, sink Sink, ru *rules, e *bus.Entry, reply Reply) (*Seat, *wire.Error) {
+	r := g.acquire(e.Room, ru)
 	pos, err := g.bus.Subscribe(ctx, e.Room, e.Retention.Kept())
 	if err != nil {
 		g.release(r)
@@ -142,6 +161,7 @@ func (g *Registry) enter(ctx context.Context, a *Actor, sink Sink, p *policy.Pol
 	}
 	s.actor.Store(a)
 	r.attach(s, pos)
+	g.recall(ctx, r, ru)
 
 	s.who.mu.Lock()
 	at, err := g.bus.Enter(ctx, e)
@@ -161,6 +181,25 @@ func (g *Registry) enter(ctx context.Context, a *Actor, sink Sink, p *policy.Pol
 		return nil, g.overflowed(e.Room)
 	}
 	return s, nil
+}
+
+// recall reads the newest messages for filters that want them, before the first
+// member of the room on this instance can say anything. Without an answer they
+// see fewer.
+func (g *Registry) recall(ctx context.Context, r *Room, ru *rules) {
+	if ru.filters == nil || ru.filters.Recent() == 0 || ru.policy.History == nil || len(r.lately(1)) > 0 {
+		return
+	}
+	page, err := g.bus.History(ctx, bus.HistoryQuery{Room: r.id, Limit: ru.filters.Recent(), Bytes: g.opt.ResumeBytes})
+	if err != nil {
+		g.log.WarnContext(ctx, "filters see no earlier messages", "room", r.id, "error", err)
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.recent) == 0 {
+		r.recent = page.Events
+	}
 }
 
 // abandon undoes attach for a seat whose member never got in.

@@ -8,6 +8,7 @@ import (
 	"github.com/wsrelay/relay/internal/bus"
 	"github.com/wsrelay/relay/internal/room/policy"
 	"github.com/wsrelay/relay/internal/wire"
+	"github.com/wsrelay/relay/plugins/filter"
 )
 
 // Chat is a message that a client wants published.
@@ -17,9 +18,15 @@ type Chat struct {
 	Trace   bus.Trace
 }
 
+// Accepted is the good fate of a message.
+type Accepted struct {
+	bus.Result
+	Message []byte // what it became, when a filter changed it
+}
+
 // Ack hears what became of a message. It is called once, in the place that the
 // message has in the sender's own stream, and must not block.
-type Ack func(bus.Result, *wire.Error)
+type Ack func(Accepted, *wire.Error)
 
 // publishAnswer is what a publish rule said of an actor, where that cannot
 // change: it is good for these rules and this actor only, so that one that was
@@ -30,18 +37,64 @@ type publishAnswer struct {
 	ok    bool
 }
 
-// Publish checks a message against the room's rules and hands it to the bus.
-// An error means that it went no further and ack will not be called.
+// Publish checks a message against the room's rules, lets its filters judge it,
+// and hands it to the bus. An error means that it went no further and ack will
+// not be called.
 func (s *Seat) Publish(c Chat, ack Ack) *wire.Error {
-	a, ru := s.actor.Load(), s.room.rules.Load()
+	a, ru, g := s.actor.Load(), s.room.rules.Load(), s.room.reg
+	m, e := s.accept(a, ru, c)
+	if e != nil {
+		return e
+	}
+	if !ru.wants(filter.Chat) && s.lane.empty() {
+		return s.send(m, ack, nil, nil)
+	}
+	q := g.query(filter.Chat, a, ru, &m.Event, func() *policy.Input { return ru.input(s.room, a, true) })
+	w := &afterwards{g: g, q: q, keeps: m.Retention}
+	q.Late = w.late
+	if ru.filters != nil {
+		q.Recent = s.room.lately(ru.filters.Recent())
+	}
+	s.begin()
+	ended := func(e *wire.Error) {
+		ack(Accepted{}, e)
+		s.end()
+	}
+	publish := func(r *Ruling) *wire.Error {
+		if e := g.sanctioned(a, s.room.id, bus.Mute); e != nil { // for a message right before this one
+			return e
+		}
+		var changed []byte
+		if r.Action == filter.ActionModify {
+			changed = r.Body
+		}
+		e := s.send(m, ack, changed, w)
+		if e == nil {
+			s.end()
+		}
+		return e
+	}
+	g.enqueue(&s.lane, ru, q, m, publish, ended, func(r *Ruling) { s.pretend(m, ack, r) })
+	return nil
+}
+
+// accept applies everything that is decided before filters and bus: rules,
+// sanctions, size, rate.
+func (s *Seat) accept(a *Actor, ru *rules, c Chat) (*bus.Message, *wire.Error) {
+	g := s.room.reg
 	if !s.mayPublish(a, ru) {
-		return s.room.reg.refuse(wire.Forbidden, s.room.id, "you may not publish in this room")
+		return nil, g.refuse(wire.Forbidden, s.room.id, "you may not publish in this room")
 	}
-	m, err := s.room.reg.message(a, ru.policy, s.room.id, s.limit, c)
-	if err != nil {
-		return err
+	if e := g.sanctioned(a, s.room.id, bus.Mute); e != nil {
+		return nil, e
 	}
-	p := &receipt{seat: s, ack: ack, id: m.Event.ID}
+	return g.message(a, ru.policy, s.room.id, s.limit, c)
+}
+
+// send hands a message to the bus. changed is what filters made of it, if they
+// did; w, if not nil, wants to know where it is stored.
+func (s *Seat) send(m *bus.Message, ack Ack, changed []byte, w *afterwards) *wire.Error {
+	p := &receipt{seat: s, ack: ack, id: m.Event.ID, changed: changed, after: w}
 	s.expect(p)
 	if err := s.room.reg.bus.Publish(m, p); err != nil {
 		s.withdraw(p)
@@ -50,6 +103,38 @@ func (s *Seat) Publish(c Chat, ack Ack) *wire.Error {
 	}
 	return nil
 }
+
+// pretend acks a message that filters let vanish, or show to its sender alone,
+// as if it were like any other: with the newest number of the room, behind the
+// acks that are due before it.
+func (s *Seat) pretend(m *bus.Message, ack Ack, r *Ruling) {
+	defer s.end()
+	if r.Action == filter.ActionShadow {
+		e := m.Event
+		e.Kind = bus.Shadow
+		if err := s.room.reg.bus.Publish(&bus.Message{Event: e}, discard{}); err != nil {
+			s.room.reg.stats.PublishFailed.Add(1)
+		}
+	}
+	rm := s.room
+	rm.mu.Lock()
+	defer rm.mu.Unlock()
+	answer := func() {
+		ack(Accepted{Result: bus.Result{Position: rm.pos, ID: m.Event.ID, Time: m.Event.Time}}, nil)
+	}
+	if n := len(s.pending); n > 0 {
+		last := s.pending[n-1]
+		last.then = append(last.then, answer)
+		return
+	}
+	answer()
+}
+
+// discard is the receipt of what nobody waits for.
+type discard struct{}
+
+// Published implements bus.Receipt.
+func (discard) Published(bus.Result) {}
 
 func (s *Seat) mayPublish(a *Actor, ru *rules) bool {
 	if ru.policy == nil {
@@ -91,41 +176,71 @@ func (g *Registry) message(a *Actor, p *policy.Policy, roomID string, l *limiter
 }
 
 // PublishFrom publishes for somebody who has no seat in the room, where the
-// room's publish rule says so. The ack comes when the bus has the message.
-func (g *Registry) PublishFrom(a *Actor, roomID string, c Chat, ack Ack) *wire.Error {
-	p, params := g.policies.Load().Match(roomID)
-	if p == nil || !g.allow(p, params, policy.Publish, a, roomID) {
+// room's publish rule says so. The ack comes when the bus has the message. l is
+// the connection's lane for such messages.
+func (g *Registry) PublishFrom(a *Actor, l *Lane, roomID string, c Chat, ack Ack) *wire.Error {
+	ru := g.force.Load().match(roomID)
+	if ru.policy == nil || !g.allow(ru, policy.Publish, a, roomID) {
 		return g.refuse(wire.NotMember, roomID, "join the room first")
 	}
-	l := g.limits.pin(roomID, a.Identity.ID)
-	defer g.limits.unpin(l)
-	m, err := g.message(a, p, roomID, l, c)
-	if err != nil {
-		return err
+	if e := g.sanctioned(a, roomID, bus.Ban, bus.Mute); e != nil {
+		return e
 	}
-	if err := g.bus.Publish(m, outsider{g, roomID, ack}); err != nil {
+	limit := g.limits.pin(roomID, a.Identity.ID)
+	defer g.limits.unpin(limit)
+	m, e := g.message(a, ru.policy, roomID, limit, c)
+	if e != nil {
+		return e
+	}
+	o := outsider{g: g, room: roomID, ack: ack}
+	if !ru.wants(filter.Chat) && l.empty() {
+		return g.sendFrom(m, o)
+	}
+	q := g.query(filter.Chat, a, ru, &m.Event, func() *policy.Input { return g.input(ru, a, roomID) })
+	o.after = &afterwards{g: g, q: q, keeps: m.Retention}
+	q.Late = o.after.late
+	g.enqueue(l, ru, q, m, func(r *Ruling) *wire.Error {
+		if r.Action == filter.ActionModify {
+			o.changed = r.Body
+		}
+		return g.sendFrom(m, o)
+	}, func(e *wire.Error) { ack(Accepted{}, e) }, func(*Ruling) {
+		ack(Accepted{Result: bus.Result{ID: m.Event.ID, Time: m.Event.Time}}, nil) // a shadow has no socket in the room to be seen at
+	})
+	return nil
+}
+
+func (g *Registry) sendFrom(m *bus.Message, o outsider) *wire.Error {
+	if err := g.bus.Publish(m, o); err != nil {
 		g.stats.PublishFailed.Add(1)
-		return refusal(err, roomID)
+		return refusal(err, m.Event.Room)
 	}
 	return nil
 }
 
 // Signal tells the room something worth losing. It is under the same rules as
-// a message.
+// a message, and behind the sender's messages where filters look at signals.
 func (s *Seat) Signal(data []byte) *wire.Error {
-	a, ru := s.actor.Load(), s.room.rules.Load()
-	g := s.room.reg
-	if !s.mayPublish(a, ru) {
-		return g.refuse(wire.Forbidden, s.room.id, "you may not publish in this room")
-	}
-	m, refused := g.message(a, ru.policy, s.room.id, s.limit, Chat{Message: data})
-	if refused != nil {
-		return refused
+	a, ru, g := s.actor.Load(), s.room.rules.Load(), s.room.reg
+	m, e := s.accept(a, ru, Chat{Message: data})
+	if e != nil {
+		return e
 	}
 	m.Event.Kind = bus.Signal
-	if err := g.bus.Signal(&m.Event); err != nil {
-		return refusal(err, s.room.id)
+	send := func(*Ruling) *wire.Error {
+		if err := g.bus.Signal(&m.Event); err != nil {
+			return refusal(err, s.room.id)
+		}
+		return nil
 	}
+	if !ru.wants(filter.Signal) {
+		return send(nil)
+	}
+	q := g.query(filter.Signal, a, ru, &m.Event, func() *policy.Input { return ru.input(s.room, a, true) })
+	q.ID = bus.MessageID{}
+	s.begin()
+	// Nobody waits for an answer to a signal: what filters refuse is gone.
+	g.enqueue(&s.lane, ru, q, m, func(r *Ruling) *wire.Error { defer s.end(); _ = send(r); return nil }, func(*wire.Error) { s.end() }, func(*Ruling) { s.end() })
 	return nil
 }
 
@@ -172,6 +287,7 @@ func (s *Seat) Redact(ctx context.Context, target bus.MessageID, seq uint64, rea
 	if ru.policy == nil || !ru.policy.Allow(policy.Moderate, ru.input(s.room, a, true)).Allowed {
 		return g.refuse(wire.Forbidden, s.room.id, "you may not moderate this room")
 	}
+	g.audit("redact", "user:"+a.Identity.ID, target.String(), s.room.id, reason, target)
 	pos, err := g.bus.Redact(ctx, &bus.Redaction{
 		Room: s.room.id, Target: target, Seq: seq, Reason: reason,
 		By:        bus.Sender{Member: a.Identity.ID, User: a.User, Conn: a.Conn},

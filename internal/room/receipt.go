@@ -13,17 +13,34 @@ import (
 // place for the ack; the answer alone counts where the message will not come by
 // (a plain room, a duplicate, an error, an interruption).
 type receipt struct {
-	seat *Seat
-	ack  Ack
-	id   bus.MessageID
-	done bool // guarded by Room.mu
+	seat    *Seat
+	ack     Ack
+	id      bus.MessageID
+	changed []byte      // what filters made of the message; nil: nothing
+	after   *afterwards // wants to know where the message is; nil: nobody does
+	done    bool        // guarded by Room.mu
+	then    []func()    // what is due right after this ack; guarded by Room.mu
+}
+
+// begin counts a message on its way, end takes it off: Drained waits for it.
+func (s *Seat) begin() {
+	s.mu.Lock()
+	s.inFlight++
+	s.mu.Unlock()
+}
+
+func (s *Seat) end() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.inFlight--; s.inFlight == 0 && s.drained != nil {
+		close(s.drained)
+		s.drained = nil
+	}
 }
 
 // expect notes a message that is about to be published.
 func (s *Seat) expect(p *receipt) {
-	s.mu.Lock()
-	s.inFlight++
-	s.mu.Unlock()
+	s.begin()
 	r := s.room
 	r.mu.Lock()
 	s.pending = append(s.pending, p)
@@ -43,7 +60,7 @@ func (s *Seat) withdraw(p *receipt) {
 func (s *Seat) came(e *bus.Event) bool {
 	for _, p := range s.pending {
 		if p.id == e.ID {
-			p.settle(func() { p.ack(bus.Result{Position: e.Position, ID: e.ID, Time: e.Time}, nil) })
+			p.settle(func() { p.accept(bus.Result{Position: e.Position, ID: e.ID, Time: e.Time}) })
 			return true
 		}
 	}
@@ -61,9 +78,10 @@ func (p *receipt) Published(res bus.Result) {
 	switch {
 	case p.done:
 	case res.Err != nil:
-		p.settle(func() { p.ack(res, refusal(res.Err, r.id)) })
+		p.settle(func() { p.ack(Accepted{}, refusal(res.Err, r.id)) })
+		p.after.published(res)
 	default:
-		r.after(res.Position, func() { p.settle(func() { p.ack(res, nil) }) })
+		r.after(res.Position, func() { p.settle(func() { p.accept(res) }) })
 	}
 }
 
@@ -80,28 +98,36 @@ func (p *receipt) settle(tell func()) {
 	if tell != nil {
 		tell()
 	}
-	s.mu.Lock()
-	if s.inFlight--; s.inFlight == 0 && s.drained != nil {
-		close(s.drained)
-		s.drained = nil
+	for _, f := range p.then {
+		f()
 	}
-	s.mu.Unlock()
+	s.end()
+}
+
+// accept acks the message, and tells who may want to take it back where it is.
+func (p *receipt) accept(res bus.Result) {
+	p.ack(Accepted{res, p.changed}, nil)
+	p.after.published(res)
 }
 
 // outsider is the receipt of somebody who has no seat: there is no stream to
 // keep a place in.
 type outsider struct {
-	g    *Registry
-	room string
-	ack  Ack
+	g       *Registry
+	room    string
+	ack     Ack
+	changed []byte
+	after   *afterwards
 }
 
 // Published implements bus.Receipt.
 func (o outsider) Published(res bus.Result) {
 	if res.Err != nil {
 		o.g.stats.PublishFailed.Add(1)
-		o.ack(res, refusal(res.Err, o.room))
+		o.ack(Accepted{}, refusal(res.Err, o.room))
+		o.after.published(res)
 		return
 	}
-	o.ack(res, nil)
+	o.ack(Accepted{res, o.changed}, nil)
+	o.after.published(res)
 }

@@ -11,6 +11,7 @@ package room
 
 import (
 	"context"
+	"fmt"
 	"hash/maphash"
 	"log/slog"
 	"sync"
@@ -46,13 +47,19 @@ type Sink interface {
 // Reasons of Evicted, and of the Left event that follows.
 const (
 	ReasonPolicy = "policy" // a reload or a new token took the right to be here
+	ReasonKicked = "kicked"
+	ReasonBanned = "banned"
 )
 
 // Options of a Registry.
 type Options struct {
 	Bus      bus.Bus
 	Policies *policy.Set
+	Filters  []Filters // of each policy, by its Index; nil entries judge nothing
 	Log      *slog.Logger
+	// Everywhere hears of sanctions that are not about one room, or were lifted.
+	// It must not block. Nil: nobody does.
+	Everywhere func(*bus.Sanction)
 	// JoinBuffer bounds the bytes that are held back for one socket between its
 	// subscription and its joined reply. More than that and the join fails.
 	JoinBuffer int
@@ -65,14 +72,33 @@ const shards = 64
 
 // Registry is all rooms of this instance. It is the bus's Handler.
 type Registry struct {
-	bus      bus.Bus
-	log      *slog.Logger
-	opt      Options
-	policies atomic.Pointer[policy.Set]
-	limits   *limiters
-	seed     maphash.Seed
-	shard    [shards]shard
-	stats    Stats
+	bus    bus.Bus
+	log    *slog.Logger
+	opt    Options
+	force  atomic.Pointer[force]
+	limits *limiters
+	seed   maphash.Seed
+	shard  [shards]shard
+	stats  Stats
+
+	judging sync.WaitGroup // messages with filters, and what follows from verdicts
+	asides  chan struct{}  // places for work that nobody waits for
+}
+
+// force is what a reload replaces at once.
+type force struct {
+	policies *policy.Set
+	filters  []Filters
+}
+
+// match finds the rules of a room; policy is nil where none match.
+func (f *force) match(roomID string) *rules {
+	p, params := f.policies.Match(roomID)
+	ru := &rules{policy: p, params: params}
+	if p != nil && p.Index < len(f.filters) {
+		ru.filters = f.filters[p.Index]
+	}
+	return ru
 }
 
 type shard struct {
@@ -85,7 +111,9 @@ type Stats struct {
 	Rooms, Seats         atomic.Int64 // now
 	Delivered            atomic.Int64 // frames queued to sockets
 	Received             atomic.Int64 // events from the bus for occupied rooms
-	Refused              atomic.Int64 // requests that a policy, limit or rate refused
+	Refused              atomic.Int64 // requests that a policy, limit, rate, sanction or filter refused
+	Flagged              atomic.Int64 // flags that filters put on messages
+	AsideDropped         atomic.Int64 // sanctions and late redactions that could not be carried out
 	JoinOverflow         atomic.Int64 // joins that failed because the room was too busy meanwhile
 	PublishFailed        atomic.Int64 // messages that the bus refused or lost track of
 	DeliveredUnsequenced atomic.Int64
@@ -103,7 +131,8 @@ func New(opt Options) *Registry {
 		opt.ResumeMax = 1000
 	}
 	g := &Registry{bus: opt.Bus, log: opt.Log, opt: opt, limits: newLimiters(opt.Limiters, time.Now), seed: maphash.MakeSeed()}
-	g.policies.Store(opt.Policies)
+	g.asides = make(chan struct{}, maxAsides)
+	g.force.Store(&force{opt.Policies, opt.Filters})
 	for i := range g.shard {
 		g.shard[i].rooms = make(map[string]*Room)
 	}
@@ -118,15 +147,15 @@ func (g *Registry) shardOf(room string) *shard {
 }
 
 // acquire returns the room, made on first use, and keeps it alive until
-// release. policy and params are those of the moment; Reload replaces them.
-func (g *Registry) acquire(id string, p *policy.Policy, params policy.Params) *Room {
+// release. ru is what holds at the moment; Reload replaces it.
+func (g *Registry) acquire(id string, ru *rules) *Room {
 	sh := g.shardOf(id)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	r := sh.rooms[id]
 	if r == nil {
 		r = &Room{id: id, reg: g, members: make(map[string]*presence)}
-		r.rules.Store(&rules{policy: p, params: params})
+		r.rules.Store(ru)
 		sh.rooms[id] = r
 		g.stats.Rooms.Add(1)
 	}
@@ -177,12 +206,12 @@ func (g *Registry) each(f func(*Room)) {
 
 // Reload puts new policies in force. Publish, moderate and rates hold from the
 // next request; join is asked again of everyone present, and who fails leaves
-// with ReasonPolicy.
-func (g *Registry) Reload(ctx context.Context, set *policy.Set) {
-	g.policies.Store(set)
+// with ReasonPolicy. Messages that are with the old filters keep their rulings.
+func (g *Registry) Reload(ctx context.Context, set *policy.Set, filters []Filters) {
+	now := &force{set, filters}
+	g.force.Store(now)
 	g.each(func(r *Room) {
-		p, params := set.Match(r.id)
-		r.rules.Store(&rules{policy: p, params: params})
+		r.rules.Store(now.match(r.id))
 		for _, s := range r.snapshot() {
 			g.Recheck(ctx, s, s.actor.Load())
 		}
@@ -201,4 +230,18 @@ func (g *Registry) Recheck(ctx context.Context, s *Seat, a *Actor) bool {
 		s.sink.Evicted(s, ReasonPolicy)
 	}
 	return false
+}
+
+// Close waits until no message is with the filters and everything that follows
+// from their verdicts is carried out, or until ctx ends. Whoever calls it sees to
+// it that nothing new comes in.
+func (g *Registry) Close(ctx context.Context) error {
+	done := make(chan struct{})
+	go func() { g.judging.Wait(); close(done) }()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("waiting for filters: %w", ctx.Err())
+	}
 }

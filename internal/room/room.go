@@ -1,6 +1,7 @@
 package room
 
 import (
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -27,13 +28,15 @@ type Room struct {
 	count   int          // members over all instances, as last heard
 	version uint64       // of the member list, as last heard
 	waiting []waiter     // acks for messages that have not come by yet, by seq
+	recent  []*bus.Event // the newest chats, as many as filters want
 }
 
 // rules is the policy in force for a room. policy is nil when, after a reload,
 // no rule matches the room any more.
 type rules struct {
-	policy *policy.Policy
-	params policy.Params
+	policy  *policy.Policy
+	params  policy.Params
+	filters Filters // nil: none
 }
 
 func (ru *rules) input(r *Room, a *Actor, member bool) *policy.Input {
@@ -134,7 +137,7 @@ func (r *Room) deliver(e *bus.Event) {
 		return // a kind from a newer version
 	}
 	own := f
-	if e.Kind == bus.Chat && e.Key != "" {
+	if (e.Kind == bus.Chat || e.Kind == bus.Shadow) && e.Key != "" {
 		own = encode(e, true)
 	}
 	echo := false
@@ -147,6 +150,9 @@ func (r *Room) deliver(e *bus.Event) {
 	n := int64(0)
 	for _, s := range r.seats {
 		out := f
+		if e.Kind == bus.Shadow && s.member != e.Sender.Member {
+			continue
+		}
 		if s.member == e.Sender.Member {
 			self := s.conn == e.Sender.Conn && s.conn != ""
 			if e.Kind == bus.Joined || e.Kind == bus.Left {
@@ -198,7 +204,39 @@ func (r *Room) note(e *bus.Event) {
 		if e.Sequenced() {
 			r.pos = e.Position
 		}
+		r.remember(e)
 	}
+}
+
+// remember keeps the newest chats for filters that want them. mu is held.
+func (r *Room) remember(e *bus.Event) {
+	ru := r.rules.Load()
+	if ru.filters == nil {
+		r.recent = nil
+		return
+	}
+	most := ru.filters.Recent()
+	switch {
+	case most == 0 || ru.policy.History == nil:
+		r.recent = nil
+	case e.Kind == bus.Chat:
+		if len(r.recent) >= most {
+			r.recent = slices.Delete(r.recent, 0, len(r.recent)-most+1)
+		}
+		r.recent = append(r.recent, e)
+	case e.Kind == bus.Redacted:
+		r.recent = slices.DeleteFunc(r.recent, func(o *bus.Event) bool { return o.ID == e.Target })
+	}
+}
+
+// lately lists the newest chats, at most most of them.
+func (r *Room) lately(most int) []*bus.Event {
+	if most == 0 {
+		return nil
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.recent[max(0, len(r.recent)-most):])
 }
 
 // after calls done when everything up to pos has been queued to the seats here:

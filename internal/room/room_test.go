@@ -24,6 +24,26 @@ type scripted struct {
 	publish func(*bus.Message, bus.Receipt) error
 	left    []bus.Leaving
 	users   int // Subscribes less Unsubscribes
+
+	sanction func(*bus.Sanction)
+	inForce  []*bus.Sanction
+	redact   func(*bus.Redaction)
+	signal   func(*bus.Event)
+	history  []*bus.Event
+}
+
+func (s *scripted) Sanction(_ context.Context, x *bus.Sanction) (*bus.Sanction, error) {
+	s.sanction(x)
+	return x, nil
+}
+func (s *scripted) InForce(_, _, _ string) []*bus.Sanction { return s.inForce }
+func (s *scripted) Redact(_ context.Context, r *bus.Redaction) (bus.Position, error) {
+	s.redact(r)
+	return bus.Position{}, nil
+}
+func (s *scripted) Signal(e *bus.Event) error { s.signal(e); return nil }
+func (s *scripted) History(context.Context, bus.HistoryQuery) (bus.HistoryPage, error) {
+	return bus.HistoryPage{Events: s.history}, nil
 }
 
 func (s *scripted) Subscribe(context.Context, string, bool) (bus.Position, error) {
@@ -186,7 +206,7 @@ func TestTheAckIsInItsPlace(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := seat.Publish(Chat{Message: []byte(`1`)}, func(r bus.Result, e *wire.Error) {
+			if err := seat.Publish(Chat{Message: []byte(`1`)}, func(r Accepted, e *wire.Error) {
 				sink.heard = append(sink.heard, fmt.Sprint("ack ", r.Seq))
 			}); err != nil {
 				t.Fatal(err)
@@ -232,7 +252,7 @@ func TestAnUnknownOutcomeIsSeenAfterAll(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := seat.Publish(Chat{Message: []byte(`1`)}, func(_ bus.Result, e *wire.Error) {
+	if err := seat.Publish(Chat{Message: []byte(`1`)}, func(_ Accepted, e *wire.Error) {
 		sink.heard = append(sink.heard, fmt.Sprint(e.Code, " ", e.Outcome))
 	}); err != nil {
 		t.Fatal(err)

@@ -31,6 +31,7 @@ type Seat struct {
 
 	publish atomic.Pointer[publishAnswer]
 	limit   *limiter
+	lane    Lane // messages that filters judge
 
 	mu       sync.Mutex
 	inFlight int           // messages handed to the bus and not resolved; guarded by mu

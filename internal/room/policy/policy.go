@@ -48,7 +48,8 @@ type Settings struct {
 	MaxMessage int64   // bytes; 0: no bound but the frame's
 	Rate       float64 // messages per second and user; 0: no bound
 	Burst      int
-	Echo       bool // the sender gets its own messages too
+	Echo       bool     // the sender gets its own messages too
+	Text       []string // JSON pointers to what filters read
 
 	History *History      // nil: a plain room
 	Idle    time.Duration // how long an empty room is remembered

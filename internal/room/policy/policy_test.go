@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -92,10 +93,10 @@ func TestDefaults(t *testing.T) {
 func TestSettingsGoThroughUntouched(t *testing.T) {
 	s := Settings{
 		MembersMax: 200, Presence: true, Announce: true, Grace: 10 * time.Second, MaxMessage: 4096, Rate: 5, Burst: 10,
-		Echo: true, History: &History{Keep: 200, For: 24 * time.Hour}, Idle: 24 * time.Hour,
+		Echo: true, Text: []string{"", "/text"}, History: &History{Keep: 200, For: 24 * time.Hour}, Idle: 24 * time.Hour,
 	}
 	p, _ := compile(t, Spec{Match: "*", Settings: s}).Match("r")
-	if p.Settings != s {
+	if !reflect.DeepEqual(p.Settings, s) {
 		t.Errorf("%+v, want %+v", p.Settings, s)
 	}
 }

@@ -1,0 +1,231 @@
+package room
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/wsrelay/relay/internal/bus"
+	"github.com/wsrelay/relay/internal/room/policy"
+	"github.com/wsrelay/relay/internal/wire"
+	"github.com/wsrelay/relay/plugins/filter"
+)
+
+// wants reports whether the room's filters look at an event at all.
+func (ru *rules) wants(e filter.Event) bool { return ru.filters != nil && ru.filters.Wants(e) }
+
+// query describes a message to the filters.
+func (g *Registry) query(ev filter.Event, a *Actor, ru *rules, m *bus.Event, input func() *policy.Input) *Query {
+	return &Query{
+		Event: ev, ID: m.ID, Room: m.Room, Actor: a, Body: m.Body, Text: ru.policy.Text, Input: input,
+		Sampled: m.Trace.Flags&1 != 0, TraceID: traceID(m),
+	}
+}
+
+func traceID(m *bus.Event) [16]byte {
+	if m.Trace.TraceID != [16]byte{} {
+		return m.Trace.TraceID
+	}
+	return m.ID
+}
+
+// enqueue lets the filters judge a message in its place, and then publishes it,
+// or does with it as they say. publish is called with the message as the filters
+// left it; settle takes the answer when it is not published at all.
+func (g *Registry) enqueue(l *Lane, ru *rules, q *Query, m *bus.Message, publish func(r *Ruling) *wire.Error, end func(*wire.Error), quiet func(*Ruling)) {
+	g.judging.Add(1)
+	l.push(&job{
+		judge: func(done func(*Ruling)) {
+			if ru.filters == nil || !ru.filters.Wants(q.Event) { // behind judged ones, for its place alone
+				done(&Ruling{})
+				return
+			}
+			ru.filters.Judge(q, done)
+		},
+		carry: func(r *Ruling) {
+			defer g.judging.Done()
+			g.consequences(q, r)
+			switch r.Action {
+			case filter.ActionReject:
+				g.stats.Refused.Add(1)
+				end(rejection(r, m.Event.Room))
+			case filter.ActionDrop, filter.ActionShadow:
+				quiet(r)
+			default:
+				if r.Action == filter.ActionModify {
+					m.Event.Body = r.Body
+				}
+				if e := publish(r); e != nil {
+					end(e)
+				}
+			}
+		},
+	})
+}
+
+// rejection is what the sender of a refused message is told.
+func rejection(r *Ruling, roomID string) *wire.Error {
+	if r.Unavailable {
+		return &wire.Error{Code: wire.FilterUnavailable, RoomID: roomID, Retry: true, Message: "the message could not be checked right now; try again"}
+	}
+	return &wire.Error{Code: wire.Rejected, RoomID: roomID, Message: "a filter refused this", Reason: r.Reason, ReasonCode: r.Code}
+}
+
+// askJoin lets the filters judge a join.
+func (g *Registry) askJoin(ctx context.Context, a *Actor, ru *rules, roomID string, in func() *policy.Input) *wire.Error {
+	if !ru.wants(filter.Join) {
+		return nil
+	}
+	q := &Query{Event: filter.Join, Room: roomID, Actor: a, Input: in}
+	answer := make(chan *Ruling, 1)
+	ru.filters.Judge(q, func(r *Ruling) { answer <- r })
+	select {
+	case r := <-answer:
+		g.consequences(q, r)
+		if r.Action != filter.ActionAllow && r.Action != filter.ActionModify {
+			g.stats.Refused.Add(1)
+			return rejection(r, roomID)
+		}
+		return nil
+	case <-ctx.Done():
+		return refusal(ctx.Err(), roomID)
+	}
+}
+
+// consequences carries out what goes with any verdict: flags are logged for
+// people, sanctions take force.
+func (g *Registry) consequences(q *Query, r *Ruling) {
+	for _, f := range r.Flags {
+		g.stats.Flagged.Add(1)
+		g.log.Info("flagged", "filter", f.Filter, "label", f.Label, "score", f.Score, "message", q.ID.String(), "room", q.Room, "user", q.Actor.Identity.ID)
+	}
+	for _, s := range r.Sanctions {
+		g.sentence(q, s)
+	}
+}
+
+// sentence makes a filter's sanction one of the bus.
+func (g *Registry) sentence(q *Query, f FilterSanction) {
+	s := &bus.Sanction{
+		Kind: sanctionKinds[f.Kind], Member: q.Actor.Identity.ID, Room: q.Room, Reason: f.Reason, By: "filter:" + f.Filter,
+	}
+	if q.Actor.Identity.Guest {
+		s.IP = q.Actor.IP
+	}
+	if f.Everywhere {
+		s.Room = ""
+	}
+	if f.For > 0 {
+		s.Until = time.Now().Add(f.For).UnixMilli()
+	}
+	g.audit(s.Kind.String(), s.By, s.Member, s.Room, s.Reason, q.ID)
+	g.aside("sanction", func(ctx context.Context) error {
+		_, err := g.bus.Sanction(ctx, s)
+		return err
+	})
+}
+
+var sanctionKinds = map[filter.SanctionKind]bus.SanctionKind{
+	filter.Warn: bus.Warn, filter.Mute: bus.Mute, filter.Kick: bus.Kick, filter.Ban: bus.Ban,
+}
+
+// audit writes the line that tells who did what to whom.
+func (g *Registry) audit(what, actor, target, room, reason string, message bus.MessageID) {
+	args := []any{"action", what, "actor", actor, "target", target, "room", room, "reason", reason}
+	if !message.IsZero() {
+		args = append(args, "message", message.String())
+	}
+	g.log.Info("audit", args...)
+}
+
+// aside runs what needs the network and nobody waits for, a bounded number at a
+// time. What cannot be done is logged and counted, never dropped silently.
+func (g *Registry) aside(what string, f func(context.Context) error) {
+	select {
+	case g.asides <- struct{}{}:
+	default:
+		g.stats.AsideDropped.Add(1)
+		g.log.Error("too much under way; dropped", "what", what)
+		return
+	}
+	g.judging.Add(1)
+	go func() {
+		defer g.judging.Done()
+		defer func() { <-g.asides }()
+		ctx, cancel := context.WithTimeout(context.Background(), asideTimeout)
+		defer cancel()
+		if err := f(ctx); err != nil {
+			g.stats.AsideDropped.Add(1)
+			g.log.Error("could not be carried out", "what", what, "error", err)
+		}
+	}()
+}
+
+const (
+	maxAsides    = 256
+	asideTimeout = 5 * time.Second
+)
+
+// afterwards is what an async filter's late ruling needs to know: where the
+// message is stored, which may become known after the ruling.
+type afterwards struct {
+	g     *Registry
+	q     *Query
+	keeps bus.Retention
+
+	mu      sync.Mutex
+	known   bool // guarded by mu, like all below
+	pos     bus.Position
+	waiting []*Ruling // at most one for each filter
+}
+
+// late takes a ruling that came after the message.
+func (w *afterwards) late(r *Ruling) {
+	w.g.consequences(w.q, r)
+	if r.Action != filter.ActionReject && r.Action != filter.ActionDrop {
+		return
+	}
+	w.mu.Lock()
+	if !w.known {
+		w.waiting = append(w.waiting, r)
+		w.mu.Unlock()
+		return
+	}
+	w.mu.Unlock()
+	w.redact(r)
+}
+
+// published notes where the message is; that of a message which was not stored,
+// or was the repeat of another, is nowhere.
+func (w *afterwards) published(res bus.Result) {
+	if w == nil {
+		return
+	}
+	w.mu.Lock()
+	w.known = true
+	if res.Err == nil && res.ID == w.q.ID {
+		w.pos = res.Position
+	}
+	list := w.waiting
+	w.waiting = nil
+	w.mu.Unlock()
+	for _, r := range list {
+		w.redact(r)
+	}
+}
+
+func (w *afterwards) redact(r *Ruling) {
+	if w.pos.Seq == 0 {
+		w.g.stats.AsideDropped.Add(1)
+		w.g.log.Warn("a filter took back a message that is stored nowhere", "filter", r.Filter, "message", w.q.ID.String(), "room", w.q.Room)
+		return
+	}
+	by := "filter:" + r.Filter
+	w.g.aside("redaction", func(ctx context.Context) error {
+		w.g.audit("redact", by, w.q.Actor.Identity.ID, w.q.Room, r.Reason, w.q.ID)
+		_, err := w.g.bus.Redact(ctx, &bus.Redaction{
+			Room: w.q.Room, Target: w.q.ID, Seq: w.pos.Seq, Reason: r.Reason, By: bus.Sender{Member: by}, Retention: w.keeps,
+		})
+		return err
+	})
+}
