@@ -35,7 +35,7 @@ The exit status is 1 when something would keep relay from working.`,
 			if err != nil {
 				return err
 			}
-			if err := app.Check(cfg, src); err != nil {
+			if err := app.Check(cmd.Context(), cfg, src); err != nil {
 				return err
 			}
 			ctx, cancel := context.WithTimeout(cmd.Context(), timeout)

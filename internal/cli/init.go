@@ -38,7 +38,7 @@ defaults for the rest. What it writes has been checked.`,
 			text := a.yaml()
 			cfg, src, err := config.Parse(out, []byte(text), env.Environ)
 			if err == nil {
-				err = app.Check(cfg, src)
+				err = app.Check(cmd.Context(), cfg, src)
 			}
 			if err != nil {
 				return fmt.Errorf("what you gave makes no valid configuration:\n%w", err)
