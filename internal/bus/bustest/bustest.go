@@ -45,6 +45,9 @@ type Factory func(t testing.TB, n int) *Backend
 type Backend struct {
 	Instances []bus.Bus
 
+	// Another makes one more instance, which is not started; the test closes it.
+	Another func() bus.Bus
+
 	// Interrupt cuts what instance i receives from its connections and returns
 	// when they are cut. The instance heals by itself.
 	Interrupt func(i int)
@@ -69,6 +72,9 @@ type Capabilities struct {
 	// Lease is after how long a killed or closed instance's presence is seen to
 	// be without an owner; 0: not tested.
 	Lease time.Duration
+	// MaxSanctions is the bound on sanctions that the instances were made with; 0:
+	// not tested. At least 20.
+	MaxSanctions int
 	// ExactKeep says that a room never holds more than Retention.Keep events;
 	// otherwise it may hold more for a while.
 	ExactKeep bool
@@ -103,6 +109,7 @@ func Run(t *testing.T, factory Factory, caps Capabilities) {
 	all := contracts()
 	if caps.Faults {
 		all = append(all, faultContracts()...)
+		all = append(all, sanctionFaultContracts()...)
 	}
 	for _, c := range all {
 		t.Run(c.name, func(t *testing.T) {
@@ -128,6 +135,8 @@ func contracts() []contract {
 	all = append(all, capacityContracts()...)
 	all = append(all, historyContracts()...)
 	all = append(all, resumeContracts()...)
+	all = append(all, sanctionContracts()...)
+	all = append(all, contract{"AShadowIsNoPartOfTheStream", 2, shadowed})
 	return append(all, lifecycleContracts()...)
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/wsrelay/relay/internal/bus"
 	"github.com/wsrelay/relay/internal/bus/membus"
 )
 
@@ -16,7 +17,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // planted makes the embedded bus with a mistake in every instance.
 func planted(m mutant) Factory {
 	return func(t testing.TB, n int) *Backend {
-		broker := membus.NewBroker(membus.Options{Lease: time.Second})
+		broker := membus.NewBroker(membus.Options{Lease: time.Second, MaxSanctions: 20})
 		t.Cleanup(broker.Close)
 		b := &Backend{}
 		for range n {
@@ -26,11 +27,12 @@ func planted(m mutant) Factory {
 			}
 			b.Instances = append(b.Instances, w)
 		}
+		b.Another = func() bus.Bus { return broker.Instance() }
 		return b
 	}
 }
 
-var virtual = Capabilities{Bubble: synctest.Test, Lease: time.Second, ExactKeep: true}.withDefaults()
+var virtual = Capabilities{Bubble: synctest.Test, Lease: time.Second, ExactKeep: true, MaxSanctions: 20}.withDefaults()
 
 // failures runs the directed tests, until one fails, and the random one.
 func failures(t *testing.T, m mutant) (directed, random string) {

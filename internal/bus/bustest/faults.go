@@ -20,6 +20,7 @@ func faultContracts() []contract {
 		{"ALeaveWhileAwayIsNotForgotten", 2, leaveWhileAway},
 		{"CloseWhileAwayResolvesReceipts", 1, closeWhileAway},
 		{"AKilledInstancesMembersLeaveOnce", 2, killed},
+		{"ShadowsDoNotDisturbHealing", 2, shadowedInterrupted},
 	}
 }
 

@@ -151,17 +151,18 @@ func (b *lenient) Close(ctx context.Context) error {
 // passes would be about that bus.
 func TestTheSuiteAllowsWhatTheContractAllows(t *testing.T) {
 	Run(t, func(t testing.TB, n int) *Backend {
-		broker := membus.NewBroker(membus.Options{Lease: time.Second})
+		broker := membus.NewBroker(membus.Options{Lease: time.Second, MaxSanctions: 20})
 		t.Cleanup(broker.Close)
 		b := &Backend{}
 		for range n {
 			b.Instances = append(b.Instances, newLenient(broker.Instance()))
 		}
+		b.Another = func() bus.Bus { return newLenient(broker.Instance()) }
 		return b
-	}, Capabilities{Bubble: synctest.Test, Lease: time.Second})
+	}, Capabilities{Bubble: synctest.Test, Lease: time.Second, MaxSanctions: 20})
 }
 
 // TestTheSuiteRunsInRealTime: as it does over a network.
 func TestTheSuiteRunsInRealTime(t *testing.T) {
-	Run(t, planted(mutant{}), Capabilities{Lease: 100 * time.Millisecond, Short: 50 * time.Millisecond, ExactKeep: true})
+	Run(t, planted(mutant{}), Capabilities{Lease: 100 * time.Millisecond, Short: 50 * time.Millisecond, ExactKeep: true, MaxSanctions: 20})
 }

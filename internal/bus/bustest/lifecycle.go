@@ -66,6 +66,9 @@ func afterClose(s *session) {
 		"Enter":     second(n.Enter(s.ctx, entry("room", "m", kept))),
 		"Members":   second(n.Members(s.ctx, "room", "", 1)),
 		"History":   second(n.History(s.ctx, bus.HistoryQuery{Room: "room", Limit: 1})),
+		"Sanction":  second(n.Sanction(s.ctx, against("m", "room", bus.Mute))),
+		"Lift":      second(n.Lift(s.ctx, "id")),
+		"Sanctions": second(n.Sanctions(s.ctx, "", 1)),
 		"Redact":    second(n.Redact(s.ctx, &bus.Redaction{Room: "room", Seq: 1})),
 	} {
 		if !errors.Is(err, bus.ErrClosed) {

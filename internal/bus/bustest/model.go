@@ -184,7 +184,7 @@ func (r *modelRoom) publish(m *bus.Message, digest byte) bus.Result {
 	e := clone(&m.Event)
 	e.Key = m.Key
 	result := bus.Result{ID: e.ID, Time: e.Time}
-	if r.keep.Kept() {
+	if r.keep.Kept() && e.Kind == bus.Chat {
 		r.store(&e)
 		result.Position = e.Position
 		r.said = append(r.said, sent{e.ID, e.Seq})

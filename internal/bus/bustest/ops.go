@@ -82,6 +82,8 @@ func (o op) messages(r *modelRoom) (list []*bus.Message, digests []byte) {
 		if rng.IntN(3) == 0 {
 			digest = byte(rng.IntN(4) / 3)
 			m = keyed(m, fmt.Sprint("k", rng.IntN(10)), digest)
+		} else if rng.IntN(6) == 0 {
+			m.Event.Kind, m.Retention = bus.Shadow, plain
 		}
 		list, digests = append(list, m), append(digests, digest)
 	}

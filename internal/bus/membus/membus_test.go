@@ -20,14 +20,15 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // TestContract runs the suite that every bus passes, in virtual time.
 func TestContract(t *testing.T) {
 	bustest.Run(t, func(t testing.TB, n int) *bustest.Backend {
-		broker := membus.NewBroker(membus.Options{Lease: time.Second})
+		broker := membus.NewBroker(membus.Options{Lease: time.Second, MaxSanctions: 20})
 		t.Cleanup(broker.Close)
 		b := &bustest.Backend{}
 		for range n {
 			b.Instances = append(b.Instances, broker.Instance())
 		}
+		b.Another = func() bus.Bus { return broker.Instance() }
 		return b
-	}, bustest.Capabilities{Bubble: synctest.Test, Lease: time.Second, ExactKeep: true})
+	}, bustest.Capabilities{Bubble: synctest.Test, Lease: time.Second, ExactKeep: true, MaxSanctions: 20})
 }
 
 // sink keeps what it is given; tests read it when nothing delivers.

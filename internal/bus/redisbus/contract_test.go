@@ -10,6 +10,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/wsrelay/relay/internal/bus"
 	"github.com/wsrelay/relay/internal/bus/bustest"
 	"github.com/wsrelay/relay/internal/bus/redisbus"
 	"github.com/wsrelay/relay/internal/bus/redisbus/redistest"
@@ -29,6 +30,9 @@ var quick = redisbus.Timings{
 	Lease: time.Second, Probe: 50 * time.Millisecond, Silence: 2 * time.Second, Linger: 200 * time.Millisecond,
 	Compare: 400 * time.Millisecond, Sweep: 50 * time.Millisecond, GiveUp: 3 * time.Second, Dial: 600 * time.Millisecond, Reply: 600 * time.Millisecond,
 }
+
+// maxSanctions is a bound that the suite can reach.
+const maxSanctions = 20
 
 func newBus(t testing.TB, o redisbus.Options) *redisbus.Bus {
 	t.Helper()
@@ -51,18 +55,21 @@ func TestContract(t *testing.T) {
 	bustest.Run(t, func(t testing.TB, count int) *bustest.Backend {
 		n++
 		b := &bustest.Backend{}
+		o := redisbus.Options{Prefix: fmt.Sprint("test", n), MaxSanctions: maxSanctions}
 		var ways []*redistest.Proxy
-		for i := range count {
+		b.Another = func() bus.Bus {
 			way := redistest.NewProxy(t, server.Addr())
 			ways = append(ways, way)
-			b.Instances = append(b.Instances, newBus(t, redisbus.Options{
-				URL: way.URL(), Prefix: fmt.Sprint("test", n), Instance: fmt.Sprint("instance-", i),
-			}))
+			o.URL = way.URL()
+			return newBus(t, o)
+		}
+		for range count {
+			b.Instances = append(b.Instances, b.Another())
 		}
 		b.Interrupt = func(i int) { ways[i].Cut() }
 		b.Kill = func(i int) { ways[i].Refuse() }
 		b.Flush = func() { server.Do("FLUSHALL") }
 		b.Down, b.Up = server.Freeze, server.Thaw
 		return b
-	}, bustest.Capabilities{Lease: quick.Lease, Faults: true})
+	}, bustest.Capabilities{Lease: quick.Lease, Faults: true, MaxSanctions: maxSanctions})
 }

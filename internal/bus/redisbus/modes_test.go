@@ -19,10 +19,10 @@ func TestContractOnCluster(t *testing.T) {
 	bustest.Run(t, func(t testing.TB, count int) *bustest.Backend {
 		n++
 		b := &bustest.Backend{}
-		for i := range count {
-			b.Instances = append(b.Instances, newBus(t, redisbus.Options{
-				Cluster: cluster.Addrs(), Prefix: fmt.Sprint("test", n), Instance: fmt.Sprint("instance-", i),
-			}))
+		o := redisbus.Options{Cluster: cluster.Addrs(), Prefix: fmt.Sprint("test", n), MaxSanctions: maxSanctions}
+		b.Another = func() bus.Bus { return newBus(t, o) }
+		for range count {
+			b.Instances = append(b.Instances, b.Another())
 		}
 		b.Flush = func() {
 			for _, p := range cluster.Primaries() {
@@ -40,7 +40,7 @@ func TestContractOnCluster(t *testing.T) {
 			}
 		}
 		return b
-	}, bustest.Capabilities{Lease: quick.Lease, Faults: true, Timeout: 20 * time.Second})
+	}, bustest.Capabilities{Lease: quick.Lease, Faults: true, Timeout: 20 * time.Second, MaxSanctions: maxSanctions})
 }
 
 func TestContractOnSentinels(t *testing.T) {
@@ -50,16 +50,18 @@ func TestContractOnSentinels(t *testing.T) {
 	bustest.Run(t, func(t testing.TB, count int) *bustest.Backend {
 		n++
 		b := &bustest.Backend{}
-		for i := range count {
-			b.Instances = append(b.Instances, newBus(t, redisbus.Options{
-				Sentinel: &redisbus.Sentinel{Master: set.Name, Addrs: set.Addrs()},
-				Prefix:   fmt.Sprint("test", n), Instance: fmt.Sprint("instance-", i),
-			}))
+		o := redisbus.Options{
+			Sentinel: &redisbus.Sentinel{Master: set.Name, Addrs: set.Addrs()},
+			Prefix:   fmt.Sprint("test", n), MaxSanctions: maxSanctions,
+		}
+		b.Another = func() bus.Bus { return newBus(t, o) }
+		for range count {
+			b.Instances = append(b.Instances, b.Another())
 		}
 		b.Flush = func() { set.Primary().Do("FLUSHALL") }
 		b.Down, b.Up = set.Servers[0].Freeze, set.Servers[0].Thaw
 		return b
-	}, bustest.Capabilities{Lease: quick.Lease, Faults: true})
+	}, bustest.Capabilities{Lease: quick.Lease, Faults: true, MaxSanctions: maxSanctions})
 }
 
 // TestFailoverThatLosesWrites: the replica that is promoted has not got the last
