@@ -52,6 +52,9 @@ func failures(t *testing.T, m mutant) (directed, random string) {
 			if _, err := replay(t, planted(m), virtual, generate(1, 500, randomNodes, len(newModel().rooms))); err != nil {
 				t.Error(err)
 			}
+			if _, err := replaySentences(t, planted(m), virtual, sentences(1, 200, randomNodes)); err != nil {
+				t.Error(err)
+			}
 		}).text()
 	})
 	return directed, random

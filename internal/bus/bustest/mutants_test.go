@@ -2,6 +2,7 @@ package bustest
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 type mutant struct {
 	name    string
 	deliver func(n int, e *bus.Event, to bus.Handler)
+	told    func(s *bus.Sanction, lifted bool, to bus.Handler)
 	wrap    func(bus.Bus) bus.Bus
 	// directedOnly: no operation of the random test can show it.
 	directedOnly bool
@@ -27,6 +29,9 @@ type wrapped struct {
 func (w *wrapped) Start(ctx context.Context, h bus.Handler) error {
 	if w.mutant.deliver != nil {
 		h = &faulty{to: h, deliver: w.mutant.deliver}
+	}
+	if w.mutant.told != nil {
+		h = teller{h, w.mutant.told}
 	}
 	return w.Bus.Start(ctx, h)
 }
@@ -93,7 +98,7 @@ func swapping() func(int, *bus.Event, bus.Handler) {
 }
 
 func mutants() []mutant {
-	return append(deliveryMutants(), append(replyMutants(), publishMutants()...)...)
+	return slices.Concat(deliveryMutants(), replyMutants(), publishMutants(), sanctionMutants())
 }
 
 func deliveryMutants() []mutant {

@@ -13,12 +13,22 @@ const (
 	shrinkRuns = 150
 )
 
-// runRandom runs n random operations, and where they fail looks for fewer that
-// do, to be read.
+// runRandom runs n random operations on rooms, and as many tenths on sanctions.
 func runRandom(t testing.TB, factory Factory, caps Capabilities, seed uint64, n int) {
 	t.Helper()
-	ops := generate(seed, n, randomNodes, len(newModel().rooms))
-	trace, err := replay(t, factory, caps, ops)
+	judge(t, caps, seed, n, generate(seed, n, randomNodes, len(newModel().rooms)), func(caps Capabilities, ops []op) ([]string, error) {
+		return replay(t, factory, caps, ops)
+	})
+	judge(t, caps, seed, n, sentences(seed, n/10, randomNodes), func(caps Capabilities, ops []sentence) ([]string, error) {
+		return replaySentences(t, factory, caps, ops)
+	})
+}
+
+// judge runs operations, and where they fail looks for fewer that do, to be
+// read.
+func judge[O any](t testing.TB, caps Capabilities, seed uint64, n int, ops []O, replay func(Capabilities, []O) ([]string, error)) {
+	t.Helper()
+	trace, err := replay(caps, ops)
 	if err == nil {
 		return
 	}
@@ -28,8 +38,8 @@ func runRandom(t testing.TB, factory Factory, caps Capabilities, seed uint64, n 
 		var less bool
 		for from := 0; from < len(ops) && budget > 0; budget-- {
 			to := min(from+chunk, len(ops))
-			fewer := append(append([]op(nil), ops[:from]...), ops[to:]...)
-			if tr, e := replay(t, factory, short, fewer); e != nil {
+			fewer := append(append([]O(nil), ops[:from]...), ops[to:]...)
+			if tr, e := replay(short, fewer); e != nil {
 				ops, trace, err, less = fewer, tr, e, true
 			} else {
 				from = to

@@ -85,6 +85,7 @@ func (w *network) flush() {
 		r.mu.Lock()
 		r.bus = w.broker.Instance()
 		r.mu.Unlock()
+		r.flushed()
 		if err := r.bus.Start(context.Background(), r); err != nil {
 			w.t.Error(err)
 		}
@@ -116,6 +117,8 @@ type remote struct {
 	bus   *membus.Bus
 	cut   bool
 	rooms map[string]*remoteRoom
+
+	verdicts remoteVerdicts
 }
 
 type remoteRoom struct {
@@ -145,6 +148,7 @@ func (r *remote) heal() {
 		return
 	}
 	r.cut = false
+	r.hearAll()
 	for name, room := range r.rooms {
 		if !room.keeps && r.net.flaw != "no gap" {
 			r.handler.Deliver(&bus.Event{Kind: bus.Notice, Room: name, Notice: bus.NoticeGap})
@@ -189,25 +193,6 @@ func (r *remote) Deliver(e *bus.Event) {
 		room.last = e.Position
 	}
 	r.handler.Deliver(e)
-}
-
-func (r *remote) Sanctioned(s *bus.Sanction) { r.handler.Sanctioned(s) }
-func (r *remote) Lifted(s *bus.Sanction)     { r.handler.Lifted(s) }
-
-func (r *remote) Sanction(ctx context.Context, s *bus.Sanction) (*bus.Sanction, error) {
-	return r.inner().Sanction(ctx, s)
-}
-
-func (r *remote) Lift(ctx context.Context, id string) (*bus.Sanction, error) {
-	return r.inner().Lift(ctx, id)
-}
-
-func (r *remote) Sanctions(ctx context.Context, cursor string, limit int) (bus.SanctionPage, error) {
-	return r.inner().Sanctions(ctx, cursor, limit)
-}
-
-func (r *remote) InForce(member, ip, room string) []*bus.Sanction {
-	return r.inner().InForce(member, ip, room)
 }
 
 func (r *remote) Start(ctx context.Context, h bus.Handler) error {
@@ -293,10 +278,11 @@ func TestTheFaultTestsFindPlantedFlaws(t *testing.T) {
 	for _, flaw := range []string{
 		"", "stays cut", "no gap", "silent loss", "untold loss", "repeats", "no epoch", "announces again",
 		"forgets members", "forgets leaves", "hangs", "pretends", "ghosts",
+		"misses sanctions", "forgets sanctions while away", "sanctions for later", "keeps flushed sanctions",
 	} {
 		t.Run("flaw "+flaw, func(t *testing.T) {
 			var found string
-			for _, c := range faultContracts() {
+			for _, c := range append(faultContracts(), sanctionFaultContracts()...) {
 				synctest.Test(t, func(t *testing.T) {
 					r := record(t, func(t testing.TB) { c.run(t, networked(flaw), virtual) })
 					if r.skipped {
