@@ -26,6 +26,10 @@ type Host struct {
 	current *Set              // in force; nil before the first Commit
 	loose   map[*Set]struct{} // prepared, and neither committed nor discarded
 	tallies map[string]*tally // by filter; as many as there ever were names
+
+	sockets   *socketDir // made with the first process, like spawn
+	spawn     *spawner
+	processes int // so far
 }
 
 // ErrClosed is returned by a Host that was closed.
@@ -115,11 +119,24 @@ func (h *Host) Close(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, h.kill)
 	h.gone.Wait()
 	stop()
-	if h.hard.Err() != nil {
+	inTime := h.hard.Err() == nil
+	h.kill()
+	h.clear()
+	if !inTime {
 		return errors.New("ending filters: not all were drained in time")
 	}
-	h.kill()
 	return nil
+}
+
+// clear removes what the processes needed, when there are none any more.
+func (h *Host) clear() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.spawn != nil {
+		h.spawn.close()
+		h.sockets.remove()
+		h.spawn, h.sockets = nil, nil
+	}
 }
 
 // Status tells about the filters in force, by name.

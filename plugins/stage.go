@@ -22,6 +22,7 @@ type stage struct {
 	// Exactly one of both judges.
 	builtin *builtin
 	unit    *unit
+	fresh   *link // a process that takes over in unit when the set is committed; the host's mu guards it
 
 	events    [filter.Join + 1]bool
 	actions   [filter.ActionShadow + 1]bool
@@ -104,6 +105,7 @@ type call struct {
 	// by its mu.
 	sent       time.Time
 	n          uint64 // its call number in the session
+	slots      *slots // of the session that it is in flight in
 	batch      int
 	generation int
 	state      callState
@@ -122,11 +124,24 @@ type outcome struct {
 }
 
 // install lets the process that was started for this set take over.
-func (s *stage) install() {}
+func (s *stage) install() {
+	if s.fresh != nil {
+		s.unit.install(s.fresh)
+		s.fresh = nil
+	}
+}
 
+// release lets go of who judges, and returns when that has ended, unless somebody
+// else holds it.
 func (s *stage) release() {
 	if s.builtin != nil {
 		s.builtin.release()
+	}
+	if s.fresh != nil {
+		s.fresh.end(s.unit.host.hard, s.log, endGrace)
+	}
+	if s.unit != nil {
+		s.unit.release()
 	}
 }
 
@@ -134,5 +149,8 @@ func (s *stage) status() Status {
 	st := s.tally.status()
 	st.Filter, st.Mode, st.Builtin = s.opts.Name, s.opts.Mode, s.builtin != nil
 	st.Name, st.Version = s.desc.Name, s.desc.Version
+	if s.unit != nil {
+		s.unit.status(&st)
+	}
 	return st
 }

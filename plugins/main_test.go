@@ -1,0 +1,169 @@
+package plugins
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/wsrelay/relay/plugins/filter"
+)
+
+// The test binary is also the plugins that are tested, and a relay that is killed:
+// what it is to be is its first argument.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 {
+		if play, ok := roles[os.Args[1]]; ok {
+			play()
+			return
+		}
+	}
+	goleak.VerifyTestMain(m)
+}
+
+var roles = map[string]func(){
+	"role-words": func() { filter.Plugin{Name: "words", Config: filter.Configured(wordsConfig{}, words)}.Serve() },
+	"role-stateless": func() {
+		filter.Plugin{Name: "words", Stateless: true, Config: filter.Configured(wordsConfig{}, words)}.Serve()
+	},
+	"role-silent": func() { fmt.Fprintln(os.Stderr, "loading the model"); _, _ = io.Copy(io.Discard, os.Stdin) },
+	"role-dies":   func() { fmt.Fprintln(os.Stderr, "no such model: fluff"); os.Exit(3) },
+	"role-host":   relayThatDies,
+	"role-flood":  flood,
+	"role-forks":  forks,
+	"role-eater":  eater,
+	"role-noisy": func() {
+		fmt.Print("loading… ") // no end of line: the handshake comes on this one
+		fmt.Fprintln(os.Stderr, "warming up")
+		serveText(func(*filter.Message) (filter.Verdict, error) {
+			fmt.Println("a judge prints")
+			return filter.Allow(), nil
+		})
+	},
+}
+
+type wordsConfig struct {
+	Words []string `json:"words"`
+	Tag   string   `json:"tag"`
+}
+
+// words is a plugin that rejects what has one of its words, and does other things
+// when it reads that it should.
+func words(c wordsConfig) (filter.Judge, error) {
+	for i, w := range c.Words {
+		if w == "" {
+			return nil, filter.At(fmt.Sprintf("/words/%d", i), "empty")
+		}
+	}
+	return func(ctx context.Context, m *filter.Message) (filter.Verdict, error) {
+		text := m.Text()
+		for _, w := range c.Words {
+			if strings.Contains(text, w) {
+				return filter.Reject("word", "Not that word."), nil
+			}
+		}
+		switch {
+		case text == "panic":
+			panic("ouch")
+		case text == "sleep":
+			<-ctx.Done()
+			time.Sleep(50 * time.Millisecond)
+		case text == "die":
+			os.Exit(7)
+		case text == "error":
+			return filter.Verdict{}, errors.New("no model")
+		case text == "shadow":
+			return filter.Shadow("x"), nil
+		case text == "later":
+			go func() { _ = m.Later(filter.Reject("nsfw", "Taken back.")) }()
+		}
+		return filter.Allow().Label("tag", c.Tag).Flag(c.Tag, 1), nil
+	}, nil
+}
+
+func serveText(f func(m *filter.Message) (filter.Verdict, error)) {
+	filter.Serve(func(_ context.Context, m *filter.Message) (filter.Verdict, error) { return f(m) })
+}
+
+// process are options of a plugin that is this test binary in a role.
+func process(t testing.TB, name, role string, config any) Options {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := Options{
+		Name: name, Command: []string{self, role}, Unpinned: true, MTLS: true, Enforce: 100, Timeout: 5 * time.Second,
+		Actions: []filter.Action{filter.ActionModify, filter.ActionReject, filter.ActionDrop}, Env: map[string]string{"HELLO": "plugin"},
+	}
+	if config != nil {
+		if o.Config, err = json.Marshal(config); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return o
+}
+
+// logBook keeps what is logged.
+type logBook struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (l *logBook) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.Write(p)
+}
+
+func (l *logBook) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.String()
+}
+
+func loggingHost(t *testing.T) (*Host, *logBook) {
+	t.Helper()
+	book := &logBook{}
+	h := newHost(t)
+	h.log = slog.New(slog.NewTextHandler(io.MultiWriter(book, t.Output()), nil))
+	return h, book
+}
+
+// eventually polls a condition of another process, which nothing tells us about.
+func eventually(t *testing.T, what string, cond func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(15 * time.Second)
+	for !cond() {
+		if time.Now().After(deadline) {
+			t.Fatalf("not so after 15 s: %s", what)
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
+}
+
+// status is that of the only filter.
+func status1(t *testing.T, h *Host) Status {
+	t.Helper()
+	list := h.Status()
+	if len(list) != 1 {
+		t.Fatalf("%d filters", len(list))
+	}
+	return list[0]
+}
+
+func relayThatDies() {}
+func flood()         {}
+func eater()         {}
+func forks()         { _ = exec.Command("true") }

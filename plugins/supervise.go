@@ -1,0 +1,325 @@
+package plugins
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+const (
+	drainLimit  = 5 * time.Second // for a process to answer what it has
+	pingEvery   = 5 * time.Second // between health pings
+	healthLimit = 5 * time.Second // without an answer to one, and a process is replaced
+	watchEvery  = 250 * time.Millisecond
+
+	// shortLife is what a process has to live for its successor to be started
+	// without delay. One that lived shorter makes the next wait, twice as long
+	// each time.
+	shortLife    = 500 * time.Millisecond
+	firstBackoff = 50 * time.Millisecond
+	maxBackoff   = 10 * time.Second
+)
+
+// look makes the supervisor look.
+func (u *unit) look() {
+	select {
+	case u.kick <- struct{}{}:
+	default:
+	}
+}
+
+// supervise sees to it that there is a process, until the unit is closed.
+func (u *unit) supervise() {
+	defer close(u.over)
+	tick := time.NewTicker(watchEvery)
+	defer tick.Stop()
+	pinged := time.Now()
+	var last *session
+	backoff := time.Duration(0)
+	for {
+		u.mu.Lock()
+		closed, s := u.closed, u.session
+		u.mu.Unlock()
+		switch {
+		case closed:
+			u.bury(last, s)
+			return
+		case s != nil:
+			u.bury(last, s)
+			last = s
+			select {
+			case <-u.kick:
+			case now := <-tick.C:
+				if now.Sub(pinged) >= pingEvery {
+					pinged = now
+					s.ping()
+				}
+				u.inspect(s)
+			}
+		default:
+			if last != nil {
+				if time.Since(last.link.since) >= shortLife {
+					backoff = 0
+				} else {
+					backoff = min(max(firstBackoff, 2*backoff), maxBackoff)
+				}
+				u.bury(last, nil)
+				last = nil
+			}
+			if !u.restart(backoff) {
+				backoff = min(max(firstBackoff, 2*backoff), maxBackoff)
+			}
+		}
+	}
+}
+
+// bury removes what is left of a session's process, when another took its place.
+// Those that are drained see to that themselves.
+func (u *unit) bury(last, now *session) {
+	if last == nil || last == now {
+		return
+	}
+	u.mu.Lock()
+	drained := last.draining
+	u.mu.Unlock()
+	if !drained {
+		u.work.Go(func() { last.link.end(u.host.hard, u.log, 0) })
+	}
+}
+
+// restart starts a process after a while. It reports false when that failed.
+// Somebody else's process, or the end of the unit, ends it early.
+func (u *unit) restart(after time.Duration) bool {
+	u.mu.Lock()
+	sp, why := u.spec, u.lastError
+	u.down = after > 0
+	u.mu.Unlock()
+	u.log.Warn("the plugin's process is gone; starting another", "error", why, "in", after)
+	if !u.pause(after) {
+		return true
+	}
+	ctx, cancel := context.WithCancel(u.host.hard)
+	defer cancel()
+	began := time.Now()
+	type result struct {
+		l   *link
+		err error
+	}
+	up := make(chan result, 1)
+	go func() {
+		l, problems, err := u.host.launch(ctx, sp, u.log)
+		if err == nil && l == nil {
+			err = fmt.Errorf("it refuses its configuration: %w", problems[0])
+		}
+		up <- result{l, err}
+	}()
+	var r result
+	for waiting := true; waiting; {
+		select {
+		case r = <-up:
+			waiting = false
+		case <-u.kick:
+			if !u.orphaned() {
+				cancel()
+			}
+		}
+	}
+	u.mu.Lock()
+	switch {
+	case u.closed || u.session != nil: // somebody was faster
+		u.mu.Unlock()
+		if r.l != nil {
+			r.l.end(u.host.hard, u.log, 0)
+		}
+		return true
+	case r.err != nil:
+		u.down, u.lastError = true, r.err.Error()
+		u.tally.failures.Add(1)
+		u.mu.Unlock()
+		u.log.Error("starting the plugin", "error", r.err)
+		return false
+	}
+	u.attach(r.l)
+	generation := u.generation
+	u.mu.Unlock()
+	u.log.Info("the plugin is back", "pid", r.l.child.pid(), "generation", generation, "after", time.Since(began).Round(time.Millisecond))
+	return true
+}
+
+// pause waits, and reports whether there is still no process.
+func (u *unit) pause(d time.Duration) bool {
+	if d == 0 {
+		return true
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	for {
+		select {
+		case <-t.C:
+			return true
+		case <-u.kick:
+			if !u.orphaned() {
+				return false
+			}
+		}
+	}
+}
+
+// orphaned reports whether the unit needs a process.
+func (u *unit) orphaned() bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return !u.closed && u.session == nil
+}
+
+// inspect looks after a process that should be well.
+func (u *unit) inspect(s *session) {
+	now := time.Now()
+	u.mu.Lock()
+	if s.slots.reclaim(now) > 0 && s.idle && u.queued > 0 {
+		s.idle = false
+		s.signal()
+	}
+	u.lates.prune(now)
+	u.mu.Unlock()
+	if asked := s.asked.Load(); asked != 0 && now.Sub(time.Unix(0, asked)) >= healthLimit {
+		u.log.Error("the plugin answers nothing and is taken for frozen", "pid", s.link.child.pid(), "for", healthLimit)
+		s.kill("it was frozen: no answer to a ping")
+		return
+	}
+	limit := s.link.spec.opts.Memory
+	if limit <= 0 {
+		return
+	}
+	if has := residentBytes(s.link.child.pid()); has > limit {
+		u.log.Error("the plugin uses more memory than it may", "pid", s.link.child.pid(), "resident_bytes", has, "limit_bytes", limit)
+		s.kill("it used more memory than it may")
+	}
+}
+
+// install puts a process in that a set brought, and drains the one before.
+func (u *unit) install(l *link) {
+	u.mu.Lock()
+	if u.closed {
+		u.mu.Unlock()
+		u.work.Go(func() { l.end(u.host.hard, u.log, endGrace) })
+		return
+	}
+	old := u.attach(l)
+	if old != nil {
+		old.draining = true
+	}
+	u.mu.Unlock()
+	if old != nil {
+		u.work.Go(func() { old.drain(drainLimit) })
+	}
+	u.look()
+}
+
+// release lets go of the unit. The last one who does drains and ends it.
+func (u *unit) release() {
+	if u.refs.Add(-1) > 0 {
+		return
+	}
+	u.mu.Lock()
+	u.closed = true
+	s := u.session
+	if s != nil {
+		s.draining = true
+	}
+	u.mu.Unlock()
+	u.look()
+	<-u.over
+	if s != nil {
+		s.drain(drainLimit)
+	}
+	u.mu.Lock()
+	u.session = nil
+	rest := u.queue
+	u.queue = nil
+	var left []*call
+	for _, c := range rest {
+		if c.state != settled {
+			u.settle(c)
+			left = append(left, c)
+		}
+	}
+	if u.timer != nil {
+		u.timer.Stop()
+	}
+	u.mu.Unlock()
+	for _, c := range left {
+		c.run.answer(c, outcome{failure: Crash, end: time.Now()})
+	}
+	u.work.Wait()
+}
+
+// prepareProcess takes over the process in force where nothing changed, or starts
+// one.
+func (s *stage) prepareProcess(ctx context.Context, h *Host, old *stage) error {
+	sp := &spec{opts: s.opts, prints: fingerprint(s.opts.Command, s.opts.SHA256)}
+	if old != nil && old.unit != nil && old.unit.hold() {
+		s.unit = old.unit
+		if s.unit.runs(sp) {
+			s.desc = old.desc
+			return nil
+		}
+	}
+	l, problems, err := h.launch(ctx, sp, s.log)
+	if err != nil {
+		err = &Error{Filter: s.opts.Name, Err: err}
+	}
+	if err := errors.Join(err, s.problems(problems)); err != nil {
+		s.release()
+		return err
+	}
+	s.desc = l.desc
+	if s.unit != nil {
+		s.fresh = l
+		return nil
+	}
+	s.unit = newUnit(h, s.opts.Name, s.log, s.tally)
+	s.unit.mu.Lock()
+	s.unit.attach(l)
+	s.unit.mu.Unlock()
+	go s.unit.supervise()
+	return nil
+}
+
+// hold takes part in a unit, unless that has ended.
+func (u *unit) hold() bool {
+	for {
+		n := u.refs.Load()
+		if n == 0 {
+			return false
+		}
+		if u.refs.CompareAndSwap(n, n+1) {
+			return true
+		}
+	}
+}
+
+// runs reports whether what a unit runs is as sp wants it.
+func (u *unit) runs(sp *spec) bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.spec.same(sp)
+}
+
+func (u *unit) status(st *Status) {
+	u.mu.Lock()
+	st.Generation, st.LastError, st.Queued, st.Breaker = u.generation, u.lastError, u.queued, u.breaker.String()
+	if u.down {
+		st.Breaker = "open"
+	}
+	s := u.session
+	if s != nil {
+		st.InFlight, st.Unary = s.slots.taken, s.link.stream == nil
+	}
+	u.mu.Unlock()
+	if s != nil {
+		st.PID = s.link.child.pid()
+		st.Resident = residentBytes(st.PID)
+	}
+}
