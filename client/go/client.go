@@ -108,6 +108,9 @@ type Error struct{ Event }
 func (e *Error) Error() string {
 	var s string
 	_ = json.Unmarshal(e.Message, &s) // an error's message is a string; empty if not
+	if e.Reason != "" {
+		return e.Code + ": " + s + ": " + e.Reason
+	}
 	return e.Code + ": " + s
 }
 

@@ -41,19 +41,21 @@ type App struct {
 	instance string
 	log      *slog.Logger
 
-	bus     bus.Bus
-	rooms   *room.Registry
-	filters *plugins.Host
-	sockets *socket.Group
-	gateway atomic.Pointer[gateway.Gateway] // set by Start
-	certs   *door.Certificates
-	public  *http.Server
-	admin   *http.Server
+	bus       bus.Bus
+	rooms     *room.Registry
+	filters   *plugins.Host
+	telemetry *telemetry.Telemetry
+	sockets   *socket.Group
+	gateway   atomic.Pointer[gateway.Gateway] // set by Start
+	certs     *door.Certificates
+	public    *http.Server
+	admin     *http.Server
 
-	publicAddr, adminAddr net.Addr // set by Start
+	publicAddr, adminAddr, metricsAddr net.Addr // set by Start
 
-	reloading sync.Mutex // one Reload or Stop at a time
-	running   *compiled  // guarded by reloading
+	reloading sync.Mutex               // one Reload or Stop at a time
+	running   *compiled                // guarded by reloading
+	live      atomic.Pointer[compiled] // running, for those that must not wait for a reload
 	cfg       *config.Config
 	src       *config.Source
 
@@ -82,6 +84,7 @@ func New(cfg *config.Config, src *config.Source, opt Options) (*App, error) {
 		return nil, err
 	}
 	a.running = parts
+	a.live.Store(parts)
 	a.onStop("authenticators", func(context.Context) error { return a.running.close() })
 
 	if cfg.TLS != nil {
@@ -89,12 +92,17 @@ func New(cfg *config.Config, src *config.Source, opt Options) (*App, error) {
 			return nil, errors.Join(problem(src, "tls", err), a.cleanup(context.Background()))
 		}
 	}
+	if a.telemetry, err = newTelemetry(cfg, opt, a.instance, a.log); err != nil {
+		return nil, errors.Join(problem(src, "telemetry", err), a.cleanup(context.Background()))
+	}
+	a.onStop("telemetry", a.telemetry.Stop)
 	if a.bus, err = newBus(cfg, a.instance, a.log); err != nil {
 		return nil, errors.Join(problem(src, "redis", err), a.cleanup(context.Background()))
 	}
 	a.filters = plugins.New(plugins.HostOptions{Log: a.log, Instance: a.instance, Version: opt.Version})
 	a.rooms = room.New(room.Options{
-		Bus: a.bus, Policies: parts.policies, Log: a.log, Everywhere: func(s *bus.Sanction) {
+		Bus: a.bus, Rules: a.rules(cfg, parts, nil), Log: a.log, Traces: a.telemetry.Traces, Metrics: a.telemetry.Metrics,
+		System: busSystem(cfg), Publish: busOperations(cfg), Everywhere: func(s *bus.Sanction) {
 			if g := a.gateway.Load(); g != nil {
 				g.Sanctioned(s)
 			}
@@ -136,9 +144,16 @@ func (a *App) Start(ctx context.Context) error {
 	}
 	a.onStop("rooms", a.rooms.Close)
 	a.sockets = socket.NewGroup()
+	debug, err := debugKey(a.cfg)
+	if err != nil {
+		return err
+	}
 	a.gateway.Store(gateway.New(gateway.Options{
-		Instance: a.instance, Rooms: a.rooms, Sockets: a.sockets, Log: a.log, Endpoints: a.running.endpoints,
+		Instance: a.instance, Rooms: a.rooms, Sockets: a.sockets, Log: a.log, Endpoints: a.running.endpoints, Traces: a.telemetry.Traces, Debug: debug,
 	}))
+	a.bindMetrics()
+	a.telemetry.Metrics.Config(configHash(a.cfg), true)
+	a.telemetry.Start()
 	if err := a.serveAdmin(); err != nil {
 		return err
 	}
@@ -152,7 +167,7 @@ func (a *App) startFilters(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	a.rooms.Reload(ctx, a.running.policies, list)
+	a.rooms.Reload(ctx, a.rules(a.cfg, a.running, list))
 	a.filters.Commit(set)
 	return nil
 }
@@ -171,6 +186,10 @@ func (a *App) Addr() net.Addr { return a.publicAddr }
 
 // AdminAddr is where health is served, after Start; nil when it is not.
 func (a *App) AdminAddr() net.Addr { return a.adminAddr }
+
+// MetricsAddr is where metrics are served, after Start; nil when they have no
+// listener of their own.
+func (a *App) MetricsAddr() net.Addr { return a.metricsAddr }
 
 // Instance is this instance's name.
 func (a *App) Instance() string { return a.instance }

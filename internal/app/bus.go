@@ -64,3 +64,21 @@ func redisTLS(t *config.RedisTLS) (*tls.Config, error) {
 	}
 	return c, nil
 }
+
+// busSystem and busOperations name the bus in traces.
+func busSystem(cfg *config.Config) string {
+	if cfg.Redis == nil {
+		return "memory"
+	}
+	return "redis"
+}
+
+func busOperations(cfg *config.Config) [2]string {
+	switch {
+	case cfg.Redis == nil:
+		return [2]string{"publish", "publish"}
+	case cfg.Redis.Cluster != nil:
+		return [2]string{"EVALSHA", "SPUBLISH"}
+	}
+	return [2]string{"EVALSHA", "PUBLISH"}
+}

@@ -15,6 +15,7 @@ import (
 	"github.com/wsrelay/relay/internal/gateway/socket"
 	"github.com/wsrelay/relay/internal/room/policy"
 	"github.com/wsrelay/relay/plugins"
+	"github.com/wsrelay/relay/telemetry"
 )
 
 // compiled is the part of a configuration that a reload replaces.
@@ -63,9 +64,9 @@ func compile(cfg *config.Config, src *config.Source, log *slog.Logger, old *comp
 	for i, e := range cfg.Endpoints {
 		ep := endpoint(cfg, i, e, c.auths, p)
 		if old != nil && old.byPath[e.Path] != nil {
-			ep.Door = old.byPath[e.Path].Door
+			ep.Door, ep.Trace = old.byPath[e.Path].Door, old.byPath[e.Path].Trace
 		} else {
-			ep.Door = door.New(doorOptions(cfg, i, e))
+			ep.Door, ep.Trace = door.New(doorOptions(cfg, i, e)), telemetry.NewEntrance(entrance(cfg, e))
 		}
 		c.endpoints = append(c.endpoints, ep)
 		c.byPath[e.Path] = ep

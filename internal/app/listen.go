@@ -58,8 +58,8 @@ func (a *App) handle(w http.ResponseWriter, r *http.Request) {
 }
 
 func (a *App) serveAdmin() error {
-	if a.cfg.Admin.Listen == "" {
-		return nil
+	if err := a.serveMetrics(); err != nil || a.cfg.Admin.Listen == "" {
+		return err
 	}
 	ln, err := a.listen(a.cfg.Admin.Listen)
 	if err != nil {
@@ -69,8 +69,28 @@ func (a *App) serveAdmin() error {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("GET /readyz", a.ready)
+	if m := a.cfg.Telemetry.Metrics; m.Path != "" && m.Listen == "" {
+		mux.Handle("GET "+m.Path, a.telemetry.Metrics.Handler())
+	}
 	a.admin = door.Server(mux, a.log)
 	a.serve("admin listener", a.admin, ln)
+	return nil
+}
+
+// serveMetrics opens the listener that metrics have for themselves, if they do.
+func (a *App) serveMetrics() error {
+	m := a.cfg.Telemetry.Metrics
+	if m.Listen == "" || m.Path == "" {
+		return nil
+	}
+	ln, err := a.listen(m.Listen)
+	if err != nil {
+		return fmt.Errorf("listening on %s for metrics: %w", m.Listen, err)
+	}
+	a.metricsAddr = ln.Addr()
+	mux := http.NewServeMux()
+	mux.Handle("GET "+m.Path, a.telemetry.Metrics.Handler())
+	a.serve("metrics listener", door.Server(mux, a.log), ln)
 	return nil
 }
 

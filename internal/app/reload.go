@@ -13,6 +13,20 @@ import (
 // nothing had happened. It returns the keys whose change needs a restart and so
 // was not carried out.
 func (a *App) Reload(ctx context.Context, cfg *config.Config, src *config.Source) (ignored []string, err error) {
+	ignored, err = a.reload(ctx, cfg, src)
+	if err != nil {
+		a.RefusedReload()
+		return ignored, err
+	}
+	a.telemetry.Metrics.Config(configHash(cfg), true)
+	return ignored, nil
+}
+
+// RefusedReload counts a configuration that was so bad that it never came to
+// Reload.
+func (a *App) RefusedReload() { a.telemetry.Metrics.Config("", false) }
+
+func (a *App) reload(ctx context.Context, cfg *config.Config, src *config.Source) (ignored []string, err error) {
 	a.reloading.Lock()
 	defer a.reloading.Unlock()
 	if a.stopping.Load() {
@@ -32,13 +46,20 @@ func (a *App) Reload(ctx context.Context, cfg *config.Config, src *config.Source
 			opt := doorOptions(cfg, i, e)
 			opt.LoopbackOnly = loopback(a.cfg.Listen)
 			ep.Door.Update(opt)
+			ep.Trace.Update(entrance(cfg, e))
 		}
 	}
 	old := a.running
 	a.running = parts
+	a.live.Store(parts)
 	a.gateway.Load().Update(parts.endpoints)
-	a.rooms.Reload(ctx, parts.policies, list)
+	a.rooms.Reload(ctx, a.rules(cfg, parts, list))
 	a.filters.Commit(set) // after the rooms have let go of the old ones
+	if t := cfg.Telemetry.Traces; t != nil {
+		if err := a.telemetry.Traces.Tune(tuning(t)); err != nil {
+			a.log.Warn("traces stay as they were", "error", err) // config has checked it
+		}
+	}
 	if err := a.opt.Log.SetLevel(cfg.Telemetry.Log.Level); err != nil {
 		a.log.Warn("log level stays", "error", err)
 	}
@@ -60,6 +81,8 @@ func fixed(old, fresh *config.Config) (keys []string) {
 		{"admin", old.Admin == fresh.Admin},
 		{"redis", reflect.DeepEqual(old.Redis, fresh.Redis)},
 		{"telemetry.service", old.Telemetry.Service == fresh.Telemetry.Service},
+		{"telemetry.traces (where to)", reflect.DeepEqual(whereTo(old.Telemetry.Traces), whereTo(fresh.Telemetry.Traces))},
+		{"telemetry.metrics", old.Telemetry.Metrics == fresh.Telemetry.Metrics},
 		{"telemetry.log.format", old.Telemetry.Log.Format == fresh.Telemetry.Log.Format},
 	} {
 		if !k.same {
@@ -67,4 +90,12 @@ func fixed(old, fresh *config.Config) (keys []string) {
 		}
 	}
 	return keys
+}
+
+// whereTo is the part of traces that cannot change in a running instance.
+func whereTo(t *config.Traces) any {
+	if t == nil {
+		return nil
+	}
+	return [...]any{t.OTLP, t.Protocol, reveal(t.Headers), t.CA}
 }

@@ -7,6 +7,7 @@ import (
 	"hash/fnv"
 	"io"
 	"math/rand/v2"
+	"net/http"
 	"os"
 	"strings"
 	"sync"
@@ -43,6 +44,8 @@ breaks, chat reconnects and fetches what was missed where the room keeps history
 	f.StringVar(&c.room, "room", "lobby", "room to join; it is created if the policy lets you")
 	f.StringVar(&c.name, "name", os.Getenv("USER"), "name that others see")
 	f.StringVar(&c.id, "id", "", "user id; default: the name")
+	f.StringVar(&c.traces, "traces", "http://localhost:16686/trace/{traceId}", "URL of a trace, which /trace prints")
+	f.StringVar(&c.debug, "debug", "", "debug token (relay token --debug): every message of this connection is traced in full")
 	f.StringVar(&c.token, "token", "", "bearer token; default: $RELAY_TOKEN, which keeps it out of the process list")
 	return cmd
 }
@@ -51,6 +54,7 @@ breaks, chat reconnects and fetches what was missed where the room keeps history
 // connection's events come on another; out and the fields below mu are shared.
 type chat struct {
 	url, room, name, id, token string
+	traces, debug              string
 
 	out    io.Writer // safe for concurrent writes
 	colour bool
@@ -60,6 +64,7 @@ type chat struct {
 	mu   sync.Mutex
 	conn *client.Conn     // nil while reconnecting; guarded by mu
 	pos  *client.Position // how far we have seen the room; guarded by mu
+	last string           // id of the newest message, which is that of its trace; guarded by mu
 }
 
 func (c *chat) run(ctx context.Context, in io.Reader, out io.Writer) error {
@@ -123,7 +128,7 @@ func (c *chat) open(in io.Reader, out io.Writer) (lines func() (string, error), 
 func (c *chat) stay(ctx context.Context, input <-chan string) error {
 	wait := time.Duration(0)
 	for first := true; ; first = false {
-		conn, err := client.Dial(ctx, c.url, client.Options{Token: c.token, Handler: c.show})
+		conn, err := client.Dial(ctx, c.url, c.options())
 		if err == nil {
 			wait = 0
 			err = c.talk(ctx, conn, input)
@@ -216,6 +221,14 @@ func (c *chat) talk(ctx context.Context, conn *client.Conn, input <-chan string)
 	}
 }
 
+func (c *chat) options() client.Options {
+	opt := client.Options{Token: c.token, Handler: c.show}
+	if c.debug != "" {
+		opt.Header = http.Header{"Relay-Debug": {c.debug}}
+	}
+	return opt
+}
+
 // line carries out what was typed; true when it was the last.
 func (c *chat) line(ctx context.Context, conn *client.Conn, line string) bool {
 	line = strings.TrimRight(line, "\r\n")
@@ -231,8 +244,10 @@ func (c *chat) line(ctx context.Context, conn *client.Conn, line string) bool {
 		c.who(ctx, conn)
 	case "/history":
 		c.history(ctx, conn)
+	case "/trace":
+		c.trace(strings.TrimSpace(rest))
 	case "/help":
-		c.say("— /who lists who is here, /history shows older messages, /me TEXT acts, //TEXT sends a line that starts with /, /quit leaves")
+		c.say("— /who lists who is here, /history shows older messages, /trace [ID] links to the trace of the newest message or of another, /me TEXT acts, //TEXT sends a line that starts with /, /quit leaves")
 	case "/me":
 		c.send(ctx, conn, "* "+display(&c.me)+" "+rest)
 	default:
@@ -248,11 +263,29 @@ func (c *chat) line(ctx context.Context, conn *client.Conn, line string) bool {
 func (c *chat) send(ctx context.Context, conn *client.Conn, text string) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	if _, err := conn.Chat(ctx, c.room, text); err != nil {
-		c.say("— not sent: %v", err)
+	ack, err := conn.Chat(ctx, c.room, text)
+	if err != nil {
+		c.say("— not sent: %s", clean(err.Error()))
 		return
 	}
+	if ack.Message != nil { // what a filter made of it is what the others read
+		text = ack.Text()
+	}
 	c.say("%s %s", c.paint(c.me.ID, display(&c.me)+":"), clean(text))
+}
+
+// trace prints where a message's trace can be looked at: its id is the trace's.
+func (c *chat) trace(id string) {
+	if id == "" {
+		c.mu.Lock()
+		id = c.last
+		c.mu.Unlock()
+	}
+	if id == "" {
+		c.say("— no message yet")
+		return
+	}
+	c.say("— %s", strings.ReplaceAll(c.traces, "{traceId}", clean(id)))
 }
 
 func (c *chat) who(ctx context.Context, conn *client.Conn) {
@@ -281,6 +314,11 @@ func (c *chat) history(ctx context.Context, conn *client.Conn) {
 
 // show prints an event; it is the connection's handler.
 func (c *chat) show(e *client.Event) {
+	if e.Type == "chat" || e.Type == "ack" {
+		c.mu.Lock()
+		c.last = e.MessageID
+		c.mu.Unlock()
+	}
 	switch e.Type {
 	case "joined":
 		c.say("— you are in %s with %d here; /help lists commands", clean(e.RoomID), e.MemberCount)

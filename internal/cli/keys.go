@@ -3,11 +3,14 @@ package cli
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/wsrelay/relay/auth"
+	"github.com/wsrelay/relay/config"
+	"github.com/wsrelay/relay/telemetry"
 )
 
 func keyCommand() *cobra.Command {
@@ -43,6 +46,7 @@ func tokenCommand(env Env) *cobra.Command {
 		roles                   []string
 		claims                  string
 		ttl                     time.Duration
+		debug                   bool
 	)
 	cmd := &cobra.Command{
 		Use:   "token",
@@ -50,13 +54,21 @@ func tokenCommand(env Env) *cobra.Command {
 		Long: `Make a development token for an authenticator with a shared secret.
 
 It is signed with the secret in relay.yaml (HS256), so that it is accepted like
-one of your issuer's. Authenticators with public keys need their issuer.`,
-		Example: `  relay token -c relay.yaml --user ann --claims '{"teams":["billing"]}'`,
-		Args:    cobra.NoArgs,
+one of your issuer's. Authenticators with public keys need their issuer.
+
+With --debug, make a debug token instead, signed with admin.key: a connection
+that brings it in its Relay-Debug header has all its messages traced, down to
+the write to each receiver.`,
+		Example: `  relay token -c relay.yaml --user ann --claims '{"teams":["billing"]}'
+  relay chat URL --debug "$(relay token -c relay.yaml --debug --ttl 10m)"`,
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, _, err := load(env, file)
 			if err != nil {
 				return err
+			}
+			if debug {
+				return debugToken(cmd.OutOrStdout(), cfg, ttl)
 			}
 			t := tokenRequest{auth: name, user: id, name: display, roles: roles, ttl: ttl}
 			if claims != "" {
@@ -80,5 +92,20 @@ one of your issuer's. Authenticators with public keys need their issuer.`,
 	f.StringSliceVar(&roles, "role", nil, "role; may be given several times")
 	f.StringVar(&claims, "claims", "", "further claims, a JSON object")
 	f.DurationVar(&ttl, "ttl", time.Hour, "how long the token is good for")
+	f.BoolVar(&debug, "debug", false, "make a debug token, which lets messages be traced")
 	return cmd
+}
+
+func debugToken(out io.Writer, cfg *config.Config, ttl time.Duration) error {
+	key, err := telemetry.NewDebugKey(cfg.Admin.Key.Reveal())
+	if err != nil {
+		return err
+	}
+	now := time.Now()
+	token, err := key.Sign(now, now.Add(ttl))
+	if err != nil {
+		return err
+	}
+	fmt.Fprintln(out, token)
+	return nil
 }

@@ -159,6 +159,7 @@ func (s *serveCommand) watched() (changed func() bool, every time.Duration) {
 func (s *serveCommand) reload(ctx context.Context, a *app.App, log *telemetry.Log) {
 	cfg, src, err := s.configuration(ctx)
 	if err != nil {
+		a.RefusedReload()
 		log.Error("configuration not reloaded, the old one stays in force", "error", err)
 		return
 	}

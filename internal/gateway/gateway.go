@@ -25,6 +25,7 @@ import (
 	"github.com/wsrelay/relay/internal/room"
 	"github.com/wsrelay/relay/internal/room/policy"
 	"github.com/wsrelay/relay/internal/wire"
+	"github.com/wsrelay/relay/telemetry"
 )
 
 // Endpoint is one path that clients connect to. It is immutable; a reload makes
@@ -35,6 +36,8 @@ type Endpoint struct {
 	Rooms  *policy.AccessList
 	Door   *door.Door
 	Socket socket.Options
+
+	Trace *telemetry.Entrance // which messages become traces; nil: none
 
 	RoomsPerConnection int
 	Requests           float64 // per second and connection; 0: no bound
@@ -50,6 +53,8 @@ type Options struct {
 	Rooms     *room.Registry
 	Sockets   *socket.Group
 	Log       *slog.Logger
+	Traces    *telemetry.Traces // nil: none
+	Debug     telemetry.DebugKey
 	OpTimeout time.Duration // bound on a request that needs the bus; default 5 s
 	Endpoints []*Endpoint
 }
@@ -115,8 +120,10 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		(&door.Refusal{Status: http.StatusServiceUnavailable, RetryAfter: time.Second, Body: "this instance is shutting down; connect again"}).Write(w)
 		return
 	}
+	seen := telemetry.Handshake{Path: ep.Path, Start: time.Now(), Header: r.Header}
 	adm, refusal := ep.Door.Admit(r)
 	if refusal != nil {
+		g.refused(ep, seen, refusal.Status, "not_admitted")
 		refusal.Write(w)
 		return
 	}
@@ -126,10 +133,18 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	conn, err := g.opt.Sockets.Upgrade(w, r, ep.Socket)
 	if err != nil {
 		adm.Release()
+		g.refused(ep, seen, http.StatusBadRequest, "bad_handshake")
 		g.opt.Log.Debug("handshake refused", "endpoint", ep.Path, "ip", s.ip, "error", err)
 		return
 	}
 	s.conn = conn
+	seen.End, seen.Status, seen.Connection = time.Now(), http.StatusSwitchingProtocols, s.id
+	if token := r.Header.Get("Relay-Debug"); token != "" && g.opt.Traces != nil {
+		s.debug = &token
+	}
+	if c := g.opt.Traces.Handshake(ep.Trace, seen); !c.IsZero() {
+		s.handshake = &c
+	}
 	switch {
 	case authErr != nil:
 		s.refuse(nil, authErr)
@@ -139,6 +154,12 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.open(id)
 	}
 	conn.Start(s)
+}
+
+// refused tells the trace of a handshake that came to nothing.
+func (g *Gateway) refused(ep *Endpoint, seen telemetry.Handshake, status int, why string) {
+	seen.End, seen.Status, seen.Error = time.Now(), status, why
+	g.opt.Traces.Handshake(ep.Trace, seen)
 }
 
 // present judges the credential of a handshake. A nil Identity without an error

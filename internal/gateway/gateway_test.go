@@ -43,7 +43,7 @@ func start(t *testing.T, b bus.Bus, name string, specs ...policy.Spec) *instance
 		t.Fatalf("%+v", problems)
 	}
 	log := slog.New(slog.DiscardHandler)
-	reg := room.New(room.Options{Bus: b, Policies: set, Log: log})
+	reg := room.New(room.Options{Bus: b, Rules: room.Rules{Policies: set}, Log: log})
 	if err := b.Start(t.Context(), reg); err != nil {
 		t.Fatal(err)
 	}

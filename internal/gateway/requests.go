@@ -94,9 +94,16 @@ func (s *session) take(ctx context.Context, seat *room.Seat, e *wire.Error) *wir
 	return nil
 }
 
-func (s *session) chat(req *wire.Request) *wire.Error {
+func (s *session) chat(req *wire.Request, now time.Time) *wire.Error {
 	a := s.actor.Load()
 	c := room.Chat{Message: bytes.Clone(req.Message), Key: string(req.Key)}
+	c.Trace.Start, c.Trace.Origin = now, s.ep.Load().Trace.Origin(req.Traceparent, now)
+	if s.debug != nil {
+		c.Trace.Origin.Debug = s.gw.opt.Debug.Good(*s.debug, now)
+	}
+	if s.handshake != nil {
+		c.Trace.Handshake = *s.handshake
+	}
 	ack := s.acker(req)
 	if n := s.inFlight.Add(1); n >= maxInFlight && s.stalled.CompareAndSwap(false, true) {
 		s.conn.Pause()

@@ -14,6 +14,7 @@ import (
 	"github.com/wsrelay/relay/internal/gateway/socket"
 	"github.com/wsrelay/relay/internal/room"
 	"github.com/wsrelay/relay/internal/wire"
+	"github.com/wsrelay/relay/telemetry"
 )
 
 // maxInFlight bounds the messages of one socket that the bus has not resolved.
@@ -28,6 +29,9 @@ type session struct {
 	ip    string
 	conn  socket.Conn
 	leave func() // gives back the place that the door gave
+
+	handshake *telemetry.Context // nil: it was not traced
+	debug     *string            // debug token of the handshake, good or not; nil: none
 
 	ep    atomic.Pointer[Endpoint]   // replaced by a reload
 	actor atomic.Pointer[room.Actor] // nil until the client is known
@@ -96,11 +100,12 @@ func (s *session) become(id *auth.Identity) *wire.Error {
 func (s *session) Message(data []byte) {
 	req := &s.req
 	e := wire.Parse(data, req)
-	if wait := s.rate.take(s.ep.Load().Requests, time.Now()); wait > 0 { // what makes no sense counts as well
+	now := time.Now()
+	if wait := s.rate.take(s.ep.Load().Requests, now); wait > 0 { // what makes no sense counts as well
 		e = &wire.Error{Code: wire.RateLimited, RoomID: string(req.RoomID), Message: "too many requests on this connection", Retry: true, RetryAfter: wait}
 	}
 	if e == nil {
-		e = s.dispatch(req)
+		e = s.dispatch(req, now)
 	}
 	if e != nil {
 		s.fail(req.ID, e)
@@ -118,7 +123,7 @@ func (s *session) fail(id []byte, e *wire.Error) {
 // dispatch runs what can be answered at once, and hands what needs the bus to
 // a goroutine while the socket is paused: requests of one socket are carried
 // out in their order, and no reader waits for Redis.
-func (s *session) dispatch(req *wire.Request) *wire.Error {
+func (s *session) dispatch(req *wire.Request, now time.Time) *wire.Error {
 	switch req.Type {
 	case wire.TypePing:
 		s.conn.Send(wire.Pong{ID: req.ID}.Frame())
@@ -132,7 +137,7 @@ func (s *session) dispatch(req *wire.Request) *wire.Error {
 	}
 	switch req.Type {
 	case wire.TypeChat:
-		return s.chat(req)
+		return s.chat(req, now)
 	case wire.TypeSignal:
 		return s.signal(req)
 	case wire.TypeCreate:

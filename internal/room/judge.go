@@ -2,6 +2,7 @@ package room
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -9,6 +10,7 @@ import (
 	"github.com/wsrelay/relay/internal/room/policy"
 	"github.com/wsrelay/relay/internal/wire"
 	"github.com/wsrelay/relay/plugins/filter"
+	"github.com/wsrelay/relay/telemetry"
 )
 
 // wants reports whether the room's filters look at an event at all.
@@ -32,7 +34,7 @@ func traceID(m *bus.Event) [16]byte {
 // enqueue lets the filters judge a message in its place, and then publishes it,
 // or does with it as they say. publish is called with the message as the filters
 // left it; settle takes the answer when it is not published at all.
-func (g *Registry) enqueue(l *Lane, ru *rules, q *Query, m *bus.Message, publish func(r *Ruling) *wire.Error, end func(*wire.Error), quiet func(*Ruling)) {
+func (g *Registry) enqueue(l *Lane, ru *rules, q *Query, m *bus.Message, publish func(*Ruling) *wire.Error, end func(*Ruling, *wire.Error), quiet func(*Ruling)) {
 	g.judging.Add(1)
 	l.push(&job{
 		judge: func(done func(*Ruling)) {
@@ -48,7 +50,7 @@ func (g *Registry) enqueue(l *Lane, ru *rules, q *Query, m *bus.Message, publish
 			switch r.Action {
 			case filter.ActionReject:
 				g.stats.Refused.Add(1)
-				end(rejection(r, m.Event.Room))
+				end(r, rejection(r, m.Event.Room))
 			case filter.ActionDrop, filter.ActionShadow:
 				quiet(r)
 			default:
@@ -56,7 +58,7 @@ func (g *Registry) enqueue(l *Lane, ru *rules, q *Query, m *bus.Message, publish
 					m.Event.Body = r.Body
 				}
 				if e := publish(r); e != nil {
-					end(e)
+					end(r, e)
 				}
 			}
 		},
@@ -95,6 +97,9 @@ func (g *Registry) askJoin(ctx context.Context, a *Actor, ru *rules, roomID stri
 // consequences carries out what goes with any verdict: flags are logged for
 // people, sanctions take force.
 func (g *Registry) consequences(q *Query, r *Ruling) {
+	for i := range r.Steps {
+		g.times.filter(&r.Steps[i], telemetry.Context{TraceID: q.TraceID, Flags: flags(q.Sampled)})
+	}
 	for _, f := range r.Flags {
 		g.stats.Flagged.Add(1)
 		g.log.Info("flagged", "filter", f.Filter, "label", f.Label, "score", f.Score, "message", q.ID.String(), "room", q.Room, "user", q.Actor.Identity.ID)
@@ -102,6 +107,13 @@ func (g *Registry) consequences(q *Query, r *Ruling) {
 	for _, s := range r.Sanctions {
 		g.sentence(q, s)
 	}
+}
+
+func flags(sampled bool) byte {
+	if sampled {
+		return telemetry.FlagSampled
+	}
+	return 0
 }
 
 // sentence makes a filter's sanction one of the bus.
@@ -131,6 +143,9 @@ var sanctionKinds = map[filter.SanctionKind]bus.SanctionKind{
 
 // audit writes the line that tells who did what to whom.
 func (g *Registry) audit(what, actor, target, room, reason string, message bus.MessageID) {
+	if i := slices.Index(auditActions[:], what); i >= 0 {
+		g.stats.audits[i].Add(1)
+	}
 	args := []any{"action", what, "actor", actor, "target", target, "room", room, "reason", reason}
 	if !message.IsZero() {
 		args = append(args, "message", message.String())
@@ -172,6 +187,7 @@ type afterwards struct {
 	g     *Registry
 	q     *Query
 	keeps bus.Retention
+	trace bus.Trace
 
 	mu      sync.Mutex
 	known   bool // guarded by mu, like all below
@@ -182,6 +198,9 @@ type afterwards struct {
 // late takes a ruling that came after the message.
 func (w *afterwards) late(r *Ruling) {
 	w.g.consequences(w.q, r)
+	for _, s := range r.Steps {
+		w.g.opt.Traces.LateFilters(w.q.ID, telemetry.Context(w.trace), filterStep(s))
+	}
 	if r.Action != filter.ActionReject && r.Action != filter.ActionDrop {
 		return
 	}

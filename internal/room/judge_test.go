@@ -122,7 +122,7 @@ func newCourtroom(t *testing.T, s policy.Settings, events ...filter.Event) *cour
 	}
 	c.g = registry(t, c.scripted, s)
 	f := *c.g.force.Load()
-	f.filters = []Filters{c.filters}
+	f.Filters = []Filters{c.filters}
 	c.g.force.Store(&f)
 	return c
 }
@@ -354,7 +354,7 @@ func TestFiltersJudgeJoins(t *testing.T) {
 	answer := make(chan *wire.Error)
 	asked := make(chan struct{})
 	c.enter = func() (*bus.Entered, error) { t.Error("entered"); return nil, bus.ErrUnavailable }
-	c.g.force.Store(&force{c.g.force.Load().policies, []Filters{onAsk{c.filters, func() { close(asked) }}}})
+	c.g.force.Store(&Rules{Policies: c.g.force.Load().Policies, Filters: []Filters{onAsk{c.filters, func() { close(asked) }}}})
 	go func() {
 		_, e := c.g.Join(t.Context(), actor("a"), c.sink, "r", nil, nil)
 		answer <- e

@@ -15,7 +15,7 @@ import (
 type Chat struct {
 	Message []byte // raw JSON; kept, so it must not be a reused buffer
 	Key     string
-	Trace   bus.Trace
+	Trace   Trace
 }
 
 // Accepted is the good fate of a message.
@@ -42,21 +42,25 @@ type publishAnswer struct {
 // not be called.
 func (s *Seat) Publish(c Chat, ack Ack) *wire.Error {
 	a, ru, g := s.actor.Load(), s.room.rules.Load(), s.room.reg
-	m, e := s.accept(a, ru, c)
+	m, e := s.accept(a, ru, &c)
 	if e != nil {
+		g.tellRefused(a, ru, s.room.id, &c, e)
 		return e
 	}
+	t := g.beginTale(a, ru, &m.Event, &c)
 	if !ru.wants(filter.Chat) && s.lane.empty() {
-		return s.send(m, ack, nil, nil)
+		return s.send(m, ack, nil, nil, t)
 	}
 	q := g.query(filter.Chat, a, ru, &m.Event, func() *policy.Input { return ru.input(s.room, a, true) })
-	w := &afterwards{g: g, q: q, keeps: m.Retention}
+	w := &afterwards{g: g, q: q, keeps: m.Retention, trace: m.Event.Trace}
 	q.Late = w.late
 	if ru.filters != nil {
 		q.Recent = s.room.lately(ru.filters.Recent())
 	}
 	s.begin()
-	ended := func(e *wire.Error) {
+	ended := func(r *Ruling, e *wire.Error) {
+		t.steps = r.Steps
+		g.endTale(&t, &m.Event, nil, r.Action, e)
 		ack(Accepted{}, e)
 		s.end()
 	}
@@ -68,19 +72,24 @@ func (s *Seat) Publish(c Chat, ack Ack) *wire.Error {
 		if r.Action == filter.ActionModify {
 			changed = r.Body
 		}
-		e := s.send(m, ack, changed, w)
+		t.steps, t.sent = r.Steps, time.Now()
+		e := s.send(m, ack, changed, w, t)
 		if e == nil {
 			s.end()
 		}
 		return e
 	}
-	g.enqueue(&s.lane, ru, q, m, publish, ended, func(r *Ruling) { s.pretend(m, ack, r) })
+	g.enqueue(&s.lane, ru, q, m, publish, ended, func(r *Ruling) {
+		t.steps = r.Steps
+		g.endTale(&t, &m.Event, nil, r.Action, nil)
+		s.pretend(m, ack, r)
+	})
 	return nil
 }
 
 // accept applies everything that is decided before filters and bus: rules,
 // sanctions, size, rate.
-func (s *Seat) accept(a *Actor, ru *rules, c Chat) (*bus.Message, *wire.Error) {
+func (s *Seat) accept(a *Actor, ru *rules, c *Chat) (*bus.Message, *wire.Error) {
 	g := s.room.reg
 	if !s.mayPublish(a, ru) {
 		return nil, g.refuse(wire.Forbidden, s.room.id, "you may not publish in this room")
@@ -88,18 +97,21 @@ func (s *Seat) accept(a *Actor, ru *rules, c Chat) (*bus.Message, *wire.Error) {
 	if e := g.sanctioned(a, s.room.id, bus.Mute); e != nil {
 		return nil, e
 	}
-	return g.message(a, ru.policy, s.room.id, s.limit, c)
+	return g.message(a, ru, s.room.id, s.limit, c)
 }
 
 // send hands a message to the bus. changed is what filters made of it, if they
 // did; w, if not nil, wants to know where it is stored.
-func (s *Seat) send(m *bus.Message, ack Ack, changed []byte, w *afterwards) *wire.Error {
-	p := &receipt{seat: s, ack: ack, id: m.Event.ID, changed: changed, after: w}
+func (s *Seat) send(m *bus.Message, ack Ack, changed []byte, w *afterwards, t tale) *wire.Error {
+	g := s.room.reg
+	p := &receipt{seat: s, ack: ack, event: &m.Event, changed: changed, after: w, tale: t}
 	s.expect(p)
-	if err := s.room.reg.bus.Publish(m, p); err != nil {
+	if err := g.bus.Publish(m, p); err != nil {
 		s.withdraw(p)
-		s.room.reg.stats.PublishFailed.Add(1)
-		return refusal(err, s.room.id)
+		g.stats.PublishFailed.Add(1)
+		e := refusal(err, s.room.id)
+		g.endTale(&p.tale, &m.Event, &bus.Result{}, filter.ActionAllow, e)
+		return e
 	}
 	return nil
 }
@@ -151,7 +163,8 @@ func (s *Seat) mayPublish(a *Actor, ru *rules) bool {
 }
 
 // message applies size and rate and builds what the bus takes.
-func (g *Registry) message(a *Actor, p *policy.Policy, roomID string, l *limiter, c Chat) (*bus.Message, *wire.Error) {
+func (g *Registry) message(a *Actor, ru *rules, roomID string, l *limiter, c *Chat) (*bus.Message, *wire.Error) {
+	p := ru.policy
 	if p.MaxMessage > 0 && int64(len(c.Message)) > p.MaxMessage {
 		return nil, g.refuse(wire.TooLarge, roomID, "message: too large for this room")
 	}
@@ -160,14 +173,19 @@ func (g *Registry) message(a *Actor, p *policy.Policy, roomID string, l *limiter
 		e.Retry, e.RetryAfter = true, wait
 		return nil, e
 	}
+	now := time.Now()
+	if c.Trace.Start.IsZero() {
+		c.Trace.Start = now
+	}
 	m := &bus.Message{
 		Event: bus.Event{
-			Kind: bus.Chat, Room: roomID, ID: bus.NewMessageID(), Time: time.Now().UnixMilli(),
+			Kind: bus.Chat, Room: roomID, ID: bus.NewMessageID(), Time: now.UnixMilli(),
 			Sender: bus.Sender{Member: a.Identity.ID, User: a.User, Conn: a.Conn},
-			Key:    c.Key, Body: c.Message, Trace: c.Trace,
+			Key:    c.Key, Body: c.Message,
 		},
 		Retention: retention(p), Key: c.Key,
 	}
+	m.Event.Trace = bus.Trace(g.opt.Traces.Decide(m.Event.ID, &c.Trace.Origin, ru.sample))
 	if c.Key != "" {
 		sum := sha256.Sum256(c.Message)
 		m.Digest = [16]byte(sum[:16])
@@ -188,23 +206,31 @@ func (g *Registry) PublishFrom(a *Actor, l *Lane, roomID string, c Chat, ack Ack
 	}
 	limit := g.limits.pin(roomID, a.Identity.ID)
 	defer g.limits.unpin(limit)
-	m, e := g.message(a, ru.policy, roomID, limit, c)
+	m, e := g.message(a, ru, roomID, limit, &c)
 	if e != nil {
+		g.tellRefused(a, ru, roomID, &c, e)
 		return e
 	}
-	o := outsider{g: g, room: roomID, ack: ack}
+	o := outsider{g: g, event: &m.Event, ack: ack, tale: g.beginTale(a, ru, &m.Event, &c)}
 	if !ru.wants(filter.Chat) && l.empty() {
 		return g.sendFrom(m, o)
 	}
 	q := g.query(filter.Chat, a, ru, &m.Event, func() *policy.Input { return g.input(ru, a, roomID) })
-	o.after = &afterwards{g: g, q: q, keeps: m.Retention}
+	o.after = &afterwards{g: g, q: q, keeps: m.Retention, trace: m.Event.Trace}
 	q.Late = o.after.late
 	g.enqueue(l, ru, q, m, func(r *Ruling) *wire.Error {
 		if r.Action == filter.ActionModify {
 			o.changed = r.Body
 		}
+		o.tale.steps, o.tale.sent = r.Steps, time.Now()
 		return g.sendFrom(m, o)
-	}, func(e *wire.Error) { ack(Accepted{}, e) }, func(*Ruling) {
+	}, func(r *Ruling, e *wire.Error) {
+		o.tale.steps = r.Steps
+		g.endTale(&o.tale, &m.Event, nil, r.Action, e)
+		ack(Accepted{}, e)
+	}, func(r *Ruling) {
+		o.tale.steps = r.Steps
+		g.endTale(&o.tale, &m.Event, nil, r.Action, nil)
 		ack(Accepted{Result: bus.Result{ID: m.Event.ID, Time: m.Event.Time}}, nil) // a shadow has no socket in the room to be seen at
 	})
 	return nil
@@ -222,7 +248,7 @@ func (g *Registry) sendFrom(m *bus.Message, o outsider) *wire.Error {
 // a message, and behind the sender's messages where filters look at signals.
 func (s *Seat) Signal(data []byte) *wire.Error {
 	a, ru, g := s.actor.Load(), s.room.rules.Load(), s.room.reg
-	m, e := s.accept(a, ru, Chat{Message: data})
+	m, e := s.accept(a, ru, &Chat{Message: data})
 	if e != nil {
 		return e
 	}
@@ -240,7 +266,7 @@ func (s *Seat) Signal(data []byte) *wire.Error {
 	q.ID = bus.MessageID{}
 	s.begin()
 	// Nobody waits for an answer to a signal: what filters refuse is gone.
-	g.enqueue(&s.lane, ru, q, m, func(r *Ruling) *wire.Error { defer s.end(); _ = send(r); return nil }, func(*wire.Error) { s.end() }, func(*Ruling) { s.end() })
+	g.enqueue(&s.lane, ru, q, m, func(r *Ruling) *wire.Error { defer s.end(); _ = send(r); return nil }, func(*Ruling, *wire.Error) { s.end() }, func(*Ruling) { s.end() })
 	return nil
 }
 

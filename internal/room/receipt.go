@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"github.com/wsrelay/relay/internal/bus"
+	"github.com/wsrelay/relay/plugins/filter"
 )
 
 // receipt waits for the fate of one message. Its ack belongs into the place that
@@ -15,11 +16,12 @@ import (
 type receipt struct {
 	seat    *Seat
 	ack     Ack
-	id      bus.MessageID
+	event   *bus.Event  // as it was published
 	changed []byte      // what filters made of the message; nil: nothing
 	after   *afterwards // wants to know where the message is; nil: nobody does
 	done    bool        // guarded by Room.mu
 	then    []func()    // what is due right after this ack; guarded by Room.mu
+	tale    tale
 }
 
 // begin counts a message on its way, end takes it off: Drained waits for it.
@@ -59,7 +61,7 @@ func (s *Seat) withdraw(p *receipt) {
 // that any more. Room.mu is held.
 func (s *Seat) came(e *bus.Event) bool {
 	for _, p := range s.pending {
-		if p.id == e.ID {
+		if p.event.ID == e.ID {
 			p.settle(func() { p.accept(bus.Result{Position: e.Position, ID: e.ID, Time: e.Time}) })
 			return true
 		}
@@ -78,7 +80,11 @@ func (p *receipt) Published(res bus.Result) {
 	switch {
 	case p.done:
 	case res.Err != nil:
-		p.settle(func() { p.ack(Accepted{}, refusal(res.Err, r.id)) })
+		p.settle(func() {
+			e := refusal(res.Err, r.id)
+			r.reg.endTale(&p.tale, p.event, &res, filter.ActionAllow, e)
+			p.ack(Accepted{}, e)
+		})
 		p.after.published(res)
 	default:
 		r.after(res.Position, func() { p.settle(func() { p.accept(res) }) })
@@ -106,6 +112,7 @@ func (p *receipt) settle(tell func()) {
 
 // accept acks the message, and tells who may want to take it back where it is.
 func (p *receipt) accept(res bus.Result) {
+	p.seat.room.reg.endTale(&p.tale, p.event, &res, made(p.changed), nil)
 	p.ack(Accepted{res, p.changed}, nil)
 	p.after.published(res)
 }
@@ -114,20 +121,32 @@ func (p *receipt) accept(res bus.Result) {
 // keep a place in.
 type outsider struct {
 	g       *Registry
-	room    string
+	event   *bus.Event // as it was published
 	ack     Ack
 	changed []byte
 	after   *afterwards
+	tale    tale
+}
+
+// made is what filters did to a message that was published.
+func made(changed []byte) filter.Action {
+	if changed != nil {
+		return filter.ActionModify
+	}
+	return filter.ActionAllow
 }
 
 // Published implements bus.Receipt.
 func (o outsider) Published(res bus.Result) {
 	if res.Err != nil {
 		o.g.stats.PublishFailed.Add(1)
-		o.ack(Accepted{}, refusal(res.Err, o.room))
+		e := refusal(res.Err, o.event.Room)
+		o.g.endTale(&o.tale, o.event, &res, made(o.changed), e)
+		o.ack(Accepted{}, e)
 		o.after.published(res)
 		return
 	}
+	o.g.endTale(&o.tale, o.event, &res, made(o.changed), nil)
 	o.ack(Accepted{res, o.changed}, nil)
 	o.after.published(res)
 }

@@ -22,6 +22,7 @@ import (
 	"github.com/wsrelay/relay/internal/bus"
 	"github.com/wsrelay/relay/internal/room/policy"
 	"github.com/wsrelay/relay/internal/wire"
+	"github.com/wsrelay/relay/telemetry"
 )
 
 // Actor is who does something through a socket. It is immutable; a refreshed
@@ -53,10 +54,16 @@ const (
 
 // Options of a Registry.
 type Options struct {
-	Bus      bus.Bus
-	Policies *policy.Set
-	Filters  []Filters // of each policy, by its Index; nil entries judge nothing
-	Log      *slog.Logger
+	Bus   bus.Bus
+	Rules Rules
+	Log   *slog.Logger
+	// Traces makes traces of messages; nil: none. System and Publish name the bus
+	// there: redis and memory, and the operations that publish to rooms with
+	// history and to plain ones.
+	Traces  *telemetry.Traces
+	Metrics *telemetry.Metrics // nil: filters and the bus are not timed
+	System  string
+	Publish [2]string
 	// Everywhere hears of sanctions that are not about one room, or were lifted.
 	// It must not block. Nil: nobody does.
 	Everywhere func(*bus.Sanction)
@@ -75,28 +82,37 @@ type Registry struct {
 	bus    bus.Bus
 	log    *slog.Logger
 	opt    Options
-	force  atomic.Pointer[force]
+	force  atomic.Pointer[Rules]
 	limits *limiters
 	seed   maphash.Seed
 	shard  [shards]shard
 	stats  Stats
 
+	times   times
 	judging sync.WaitGroup // messages with filters, and what follows from verdicts
 	asides  chan struct{}  // places for work that nobody waits for
 }
 
-// force is what a reload replaces at once.
-type force struct {
-	policies *policy.Set
-	filters  []Filters
+// Rules are what a reload replaces at once.
+type Rules struct {
+	Policies *policy.Set
+	Filters  []Filters           // of each policy, by its Index; nil entries judge nothing
+	Samples  []telemetry.Sampler // likewise; zero entries leave it to the endpoint
+	Meters   []*Meters           // likewise; nil entries count nothing
 }
 
 // match finds the rules of a room; policy is nil where none match.
-func (f *force) match(roomID string) *rules {
-	p, params := f.policies.Match(roomID)
+func (f *Rules) match(roomID string) *rules {
+	p, params := f.Policies.Match(roomID)
 	ru := &rules{policy: p, params: params}
-	if p != nil && p.Index < len(f.filters) {
-		ru.filters = f.filters[p.Index]
+	if p != nil && p.Index < len(f.Filters) {
+		ru.filters = f.Filters[p.Index]
+	}
+	if p != nil && p.Index < len(f.Samples) {
+		ru.sample = f.Samples[p.Index]
+	}
+	if p != nil && p.Index < len(f.Meters) {
+		ru.meters = f.Meters[p.Index]
 	}
 	return ru
 }
@@ -117,6 +133,17 @@ type Stats struct {
 	JoinOverflow         atomic.Int64 // joins that failed because the room was too busy meanwhile
 	PublishFailed        atomic.Int64 // messages that the bus refused or lost track of
 	DeliveredUnsequenced atomic.Int64
+	audits               [len(auditActions)]atomic.Int64
+}
+
+// auditActions are what audit lines tell of.
+var auditActions = [...]string{"warn", "mute", "kick", "ban", "redact"}
+
+// Audits calls f with the number of audit lines of each kind.
+func (s *Stats) Audits(f func(action string, n int64)) {
+	for i, action := range auditActions {
+		f(action, s.audits[i].Load())
+	}
 }
 
 // New makes an empty registry. The caller starts the bus with it as handler.
@@ -131,8 +158,9 @@ func New(opt Options) *Registry {
 		opt.ResumeMax = 1000
 	}
 	g := &Registry{bus: opt.Bus, log: opt.Log, opt: opt, limits: newLimiters(opt.Limiters, time.Now), seed: maphash.MakeSeed()}
+	g.times = newTimes(opt.Metrics)
 	g.asides = make(chan struct{}, maxAsides)
-	g.force.Store(&force{opt.Policies, opt.Filters})
+	g.force.Store(&opt.Rules)
 	for i := range g.shard {
 		g.shard[i].rooms = make(map[string]*Room)
 	}
@@ -207,9 +235,8 @@ func (g *Registry) each(f func(*Room)) {
 // Reload puts new policies in force. Publish, moderate and rates hold from the
 // next request; join is asked again of everyone present, and who fails leaves
 // with ReasonPolicy. Messages that are with the old filters keep their rulings.
-func (g *Registry) Reload(ctx context.Context, set *policy.Set, filters []Filters) {
-	now := &force{set, filters}
-	g.force.Store(now)
+func (g *Registry) Reload(ctx context.Context, now Rules) {
+	g.force.Store(&now)
 	g.each(func(r *Room) {
 		r.rules.Store(now.match(r.id))
 		for _, s := range r.snapshot() {

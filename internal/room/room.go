@@ -7,6 +7,7 @@ import (
 
 	"github.com/wsrelay/relay/internal/bus"
 	"github.com/wsrelay/relay/internal/room/policy"
+	"github.com/wsrelay/relay/telemetry"
 )
 
 // Room is one room as this instance sees it.
@@ -37,6 +38,8 @@ type rules struct {
 	policy  *policy.Policy
 	params  policy.Params
 	filters Filters // nil: none
+	sample  telemetry.Sampler
+	meters  *Meters
 }
 
 func (ru *rules) input(r *Room, a *Actor, member bool) *policy.Input {
@@ -144,6 +147,7 @@ func (r *Room) deliver(e *bus.Event) {
 	if p := r.rules.Load().policy; p != nil {
 		echo = p.Echo
 	}
+	track := r.reg.follow(r, e, f, own)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.note(e)
@@ -170,9 +174,14 @@ func (r *Room) deliver(e *bus.Event) {
 		case !s.live:
 			s.hold(e, out, r.reg.opt.JoinBuffer)
 		case !s.tells(e):
+			track.Enqueued(s.conn)
 			s.sink.Send(out)
 			n++
 		}
+	}
+	track.Sent(len(r.seats))
+	if e.Kind == bus.Chat {
+		r.rules.Load().meters.delivered(n, e.Time, telemetry.Context(e.Trace).Of(e.ID))
 	}
 	r.reg.stats.Delivered.Add(n)
 	r.flushWaiting(false)

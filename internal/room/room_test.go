@@ -88,7 +88,7 @@ func registry(t *testing.T, b *scripted, s policy.Settings) *Registry {
 	if problems != nil {
 		t.Fatal(problems)
 	}
-	return New(Options{Bus: b, Policies: set, Log: slog.New(slog.DiscardHandler)})
+	return New(Options{Bus: b, Rules: Rules{Policies: set}, Log: slog.New(slog.DiscardHandler)})
 }
 
 var kept = policy.Settings{Presence: true, History: &policy.History{Keep: 10, For: time.Hour}}

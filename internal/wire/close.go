@@ -1,5 +1,7 @@
 package wire
 
+import "strconv"
+
 // CloseCode is a status of RFC 6455 section 7.4, and tells a client what to do
 // next. Each comment below is what docs/protocol.md prints, its "Reconnect" line
 // included.
@@ -59,4 +61,51 @@ func (c CloseCode) Reconnect() bool {
 		return false
 	}
 	return true
+}
+
+// Label is the code for metrics: none without one, other for codes that have no
+// meaning here.
+func (c CloseCode) Label() string {
+	switch {
+	case c == 0:
+		return "none"
+	case c.Meaning() == "other":
+		return "other"
+	}
+	return strconv.Itoa(int(c))
+}
+
+// Meaning is the code in a word, for metrics and logs.
+func (c CloseCode) Meaning() string {
+	switch c {
+	case 0:
+		return "lost"
+	case CloseNormal:
+		return "normal"
+	case CloseGoingAway:
+		return "going_away"
+	case CloseProtocol:
+		return "protocol"
+	case CloseUnsupported:
+		return "binary"
+	case CloseInvalidData:
+		return "invalid_utf8"
+	case ClosePolicy:
+		return "policy"
+	case CloseTooBig:
+		return "too_big"
+	case CloseRestart:
+		return "restart"
+	case CloseOverload:
+		return "overload"
+	case CloseUnauthenticated:
+		return "unauthenticated"
+	case CloseForbidden:
+		return "forbidden"
+	case CloseTimeout:
+		return "timeout"
+	case CloseSlow:
+		return "slow"
+	}
+	return "other"
 }

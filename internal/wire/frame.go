@@ -3,6 +3,7 @@ package wire
 import (
 	"encoding/binary"
 	"sync"
+	"time"
 )
 
 // Class says what may become of a frame when its receiver is slow and its
@@ -47,10 +48,26 @@ type Frame struct {
 	payload []byte
 	class   Class
 	shed    ShedKey
+	fate    Fate
 
 	once       sync.Once
 	compressed []byte // written inside once
 }
+
+// Fate hears what becomes of a frame at each socket that it was queued to: once
+// Wrote, when the socket has taken all of it, or once Dropped. Its methods must
+// not block. conn is the connection's id, why a word for programs.
+type Fate interface {
+	Wrote(conn string, at time.Time)
+	Dropped(conn, why string)
+}
+
+// Track makes f hear of the frame. It must be called before the frame is sent to
+// anybody.
+func (f *Frame) Track(fate Fate) { f.fate = fate }
+
+// Fate is who hears of the frame; nil for nearly all of them.
+func (f *Frame) Fate() Fate { return f.fate }
 
 // Bytes is the whole frame, header included, as it goes to the socket. It must
 // not be changed.

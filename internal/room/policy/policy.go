@@ -132,6 +132,9 @@ func (p *Policy) Allow(act Action, in *Input) Decision {
 	return d
 }
 
+// Expr is the keyword or expression of an action's rule.
+func (p *Policy) Expr(act Action) string { return p.rules[act].expr }
+
 // Static reports whether an action's rule says the same about one user in one
 // room until the identity or the configuration changes, so that the answer can
 // be kept.

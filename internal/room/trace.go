@@ -1,0 +1,182 @@
+package room
+
+import (
+	"time"
+
+	"github.com/wsrelay/relay/internal/bus"
+	"github.com/wsrelay/relay/internal/room/policy"
+	"github.com/wsrelay/relay/internal/wire"
+	"github.com/wsrelay/relay/plugins/filter"
+	"github.com/wsrelay/relay/telemetry"
+)
+
+// Trace is what a chat brings along for tracing.
+type Trace struct {
+	Start     time.Time // the request was read; zero: when the room got it
+	Origin    telemetry.Origin
+	Handshake telemetry.Context // of the connection, if that was traced
+}
+
+// tale is what is kept of a message to tell its trace from: of nearly all
+// messages just when they came, as whether a message is to be told may only turn
+// out at its end.
+type tale struct {
+	msg   *telemetry.Message // nil: not sampled
+	a     *Actor
+	ru    *rules
+	start time.Time
+	sent  time.Time // to the bus; zero: right at the start
+	steps []Step
+}
+
+// beginTale starts the tale of a message that the room's rules allow.
+func (g *Registry) beginTale(a *Actor, ru *rules, m *bus.Event, c *Chat) tale {
+	t := tale{a: a, ru: ru, start: c.Trace.Start}
+	if m.Trace.Flags&telemetry.FlagSampled == 0 {
+		return t
+	}
+	t.msg = g.opt.Traces.Message(telemetry.Context(m.Trace), &c.Trace.Origin, g.facts(&t, m, c.Trace.Handshake))
+	t.msg.Policy(telemetry.PolicyStep{
+		Action: policy.Publish.String(), Rule: ru.policy.Expr(policy.Publish), Result: "allowed", Start: t.start, End: time.Now(),
+	})
+	return t
+}
+
+func (g *Registry) facts(t *tale, m *bus.Event, handshake telemetry.Context) telemetry.Facts {
+	return telemetry.Facts{
+		ID: m.ID, Start: t.start, Endpoint: t.a.Endpoint, Connection: t.a.Conn, Policy: t.ru.policy.Match, Room: m.Room,
+		User: t.a.Identity.ID, Guest: t.a.Identity.Guest, Size: len(m.Body), Handshake: handshake,
+	}
+}
+
+// endTale tells a message that was sampled, or is worth telling now that its end is
+// known. res is what the bus said, if it was asked; action what filters made of
+// it; e the error that the sender got.
+func (g *Registry) endTale(t *tale, m *bus.Event, res *bus.Result, action filter.Action, e *wire.Error) {
+	if t.a == nil {
+		return
+	}
+	now := time.Now()
+	c := telemetry.Context(m.Trace).Of(m.ID)
+	t.ru.meters.ended(now.Sub(t.start), action, e, c)
+	if t.sent.IsZero() {
+		t.sent = t.start
+	}
+	if res != nil {
+		g.times.published(now.Sub(t.sent), e, c)
+	}
+	if g.opt.Traces == nil {
+		return
+	}
+	if t.msg == nil {
+		why := g.worth(t.start, now, action, e)
+		if why == "" || !g.opt.Traces.Promote(now) {
+			return
+		}
+		o := telemetry.Origin{Parent: telemetry.Context{TraceID: m.Trace.TraceID}}
+		t.msg = g.opt.Traces.Message(telemetry.Context(m.Trace), &o, g.facts(t, m, telemetry.Context{}))
+		t.msg.Promoted(why)
+	}
+	for _, s := range t.steps {
+		t.msg.Filter(filterStep(s))
+	}
+	if res != nil {
+		p := telemetry.Publication{Start: t.sent, End: now, System: g.opt.System, Operation: g.opt.Publish[1], Seq: res.Seq, Duplicate: res.Duplicate}
+		if t.ru.policy.History != nil {
+			p.Operation = g.opt.Publish[0]
+		}
+		if e != nil {
+			p.Error = string(e.Code)
+		}
+		t.msg.Published(p)
+	}
+	o := telemetry.Outcome{End: now}
+	if action != filter.ActionAllow && action != filter.ActionReject {
+		o.Action = action.String()
+	}
+	if e != nil {
+		o.Error, o.Detail = string(e.Code), e.Message
+	}
+	t.msg.End(o)
+}
+
+// worth says why a message that was not sampled is told all the same.
+func (g *Registry) worth(start, now time.Time, action filter.Action, e *wire.Error) telemetry.Reason {
+	switch {
+	case e != nil && failure(e):
+		return telemetry.Failed
+	case e != nil:
+		return telemetry.Rejected
+	case action == filter.ActionDrop || action == filter.ActionShadow:
+		return telemetry.Dropped
+	case g.opt.Traces.TooSlow(start, now):
+		return telemetry.Slow
+	}
+	return ""
+}
+
+// tellRefused tells a message that rules, sanctions, size or rate refused, as far
+// as promotions go. It never had an id before.
+func (g *Registry) tellRefused(a *Actor, ru *rules, roomID string, c *Chat, e *wire.Error) {
+	now := time.Now()
+	if c.Trace.Start.IsZero() {
+		c.Trace.Start = now
+	}
+	ru.meters.ended(now.Sub(c.Trace.Start), filter.ActionAllow, e, telemetry.Context{})
+	if g.opt.Traces == nil || ru.policy == nil || !g.opt.Traces.Promote(now) {
+		return
+	}
+	t := tale{a: a, ru: ru, start: c.Trace.Start}
+	m := &bus.Event{ID: bus.NewMessageID(), Room: roomID, Body: c.Message}
+	msg := g.opt.Traces.Message(telemetry.Context{}, &c.Trace.Origin, g.facts(&t, m, c.Trace.Handshake))
+	msg.Promoted(telemetry.Rejected)
+	msg.Policy(telemetry.PolicyStep{
+		Action: policy.Publish.String(), Rule: ru.policy.Expr(policy.Publish), Result: string(e.Code), Start: t.start, End: now,
+	})
+	msg.End(telemetry.Outcome{End: now, Error: string(e.Code), Detail: e.Message})
+}
+
+func filterStep(s Step) telemetry.FilterStep {
+	return telemetry.FilterStep{
+		Filter: s.Filter, Mode: s.Mode, Start: s.Start, End: s.End, Action: s.Action.String(), Code: s.Code, Failure: s.Failure,
+		Elapsed: s.Elapsed, Queued: s.Queued, Batch: s.Batch, Generation: s.Generation, SpanID: s.SpanID, Plugin: s.Plugin, Traces: s.Traces,
+	}
+}
+
+// follow makes the frames of a chat tell what becomes of them: to a deliver span
+// where the message is sampled, else only if a socket drops them.
+func (g *Registry) follow(r *Room, e *bus.Event, frames ...*wire.Frame) *telemetry.Delivery {
+	if g.opt.Traces == nil || e.Kind != bus.Chat {
+		return nil
+	}
+	facts := telemetry.DeliveryFacts{ID: e.ID, Room: e.Room, Seq: e.Seq, Accepted: time.UnixMilli(e.Time)}
+	if p := r.rules.Load().policy; p != nil {
+		facts.Policy = p.Match
+	}
+	var fate wire.Fate = dropped{g.opt.Traces, telemetry.Context(e.Trace), &facts}
+	var d *telemetry.Delivery
+	if e.Trace.Flags&telemetry.FlagSampled != 0 {
+		facts.Start = time.Now()
+		d = g.opt.Traces.Deliver(telemetry.Context(e.Trace), facts)
+		fate = d
+	}
+	for _, f := range frames {
+		f.Track(fate)
+	}
+	return d
+}
+
+// dropped tells of an unsampled message when a socket lets go of it.
+type dropped struct {
+	traces *telemetry.Traces
+	ctx    telemetry.Context
+	facts  *telemetry.DeliveryFacts
+}
+
+// Wrote implements wire.Fate.
+func (dropped) Wrote(string, time.Time) {}
+
+// Dropped implements wire.Fate.
+func (d dropped) Dropped(conn, why string) {
+	d.traces.DroppedFor(d.ctx, *d.facts, conn, why, time.Now())
+}
