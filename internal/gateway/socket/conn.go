@@ -1,45 +1,63 @@
 package socket
 
 import (
-	"crypto/tls"
-	"net"
-	"strings"
 	"sync"
 	"sync/atomic"
-	"unicode/utf8"
-
-	"github.com/gorilla/websocket"
 
 	"github.com/wsrelay/relay/internal/wire"
 )
 
-// conn is a Conn with a goroutine that reads, and one that writes only while
-// something is queued.
+// conn is what all connections have in common: the queue, the pings, and the
+// order of the end. How bytes come and go is the matter of its line.
+//
+// It is kept small: an instance holds tens of thousands that are quiet. What a
+// quiet one does not need is behind a pointer that is nil.
 type conn struct {
-	group    *Group
-	opt      Options
-	net      net.Conn
-	ws       *websocket.Conn
-	deflated bool // permessage-deflate was agreed
-	handler  Handler
+	group   *Group
+	opt     *Options
+	line    line
+	handler Handler
+	place   place // in the group
 
 	heard   atomic.Int64 // coarse time of the last frame from the client
 	message atomic.Int64 // coarse time at which the message being read began; 0: none
 
 	mu        sync.Mutex
-	queue     queue         // guarded by mu
-	writing   bool          // a writer runs; guarded by mu
-	progress  int64         // coarse time of the last write, or since when bytes wait; guarded by mu
-	pinged    int64         // coarse time of the last ping; 0: none yet; guarded by mu
-	pauses    int           // guarded by mu
-	wake      chan struct{} // closed when a pause or the connection ends; nil: nobody waits; guarded by mu
-	closing   bool          // a close frame is queued or written; guarded by mu
-	closeAt   int64         // coarse time by which the closing must be over; guarded by mu
-	cause     Cause         // what Closed will say; guarded by mu
-	causeSet  bool          // guarded by mu
-	ended     bool          // the network connection is closed; guarded by mu
-	closeSent bool          // guarded by mu
-	peerDone  bool          // the client's close frame has come; guarded by mu
+	queue     queue    // guarded by mu
+	ctl       *control // control frames that wait; nil: none; guarded by mu
+	progress  int64    // coarse time of the last write, or since when something waits; guarded by mu
+	pingedAt  int64    // coarse time at which the last ping was written; 0: none yet; guarded by mu
+	closeAt   int64    // coarse time by which the closing must be over; guarded by mu
+	cause     *Cause   // what Closed will say; guarded by mu
+	pauses    int32    // guarded by mu
+	writing   bool     // somebody writes, or waits until it is possible; guarded by mu
+	closing   bool     // a close frame is queued or written; guarded by mu
+	closeSent bool     // guarded by mu
+	peerDone  bool     // the client's close frame has come; guarded by mu
+	ended     bool     // the network connection is closed, or about to be; guarded by mu
+}
+
+// line is the network under a conn: stream has a goroutine that reads, polled
+// has none. What it writes it takes from conn.outgoing, and reports to
+// conn.sent.
+type line interface {
+	// begin starts to read, and calls the handler from then on.
+	begin()
+	// wake makes somebody write until nothing is left: conn.writing has just
+	// become true. mu is held; it must not block.
+	wake()
+	// proceed goes on after a pause, or because messages are of no interest any
+	// more. mu is held; it must not block.
+	proceed()
+	// hangUp closes the network connection without waiting, after end; the
+	// handler hears of it soon after.
+	hangUp()
+}
+
+// Start implements Conn.
+func (c *conn) Start(h Handler) {
+	c.handler = h
+	c.line.begin()
 }
 
 // Send implements Conn.
@@ -49,30 +67,25 @@ func (c *conn) Send(f *wire.Frame) {
 	if c.closing || c.ended {
 		return
 	}
-	n := len(c.bytesOf(f))
-	if c.queue.bytes+n > c.opt.MaxQueue && !c.makeRoom(f, n) {
+	n := c.queue.costOf(f)
+	if c.queue.cost+n > c.opt.MaxQueue && !c.makeRoom(f, n) {
 		return
 	}
-	c.push(item{frame: f, size: n})
-}
-
-// bytesOf is what goes to this client for a frame.
-func (c *conn) bytesOf(f *wire.Frame) []byte {
-	if c.deflated {
-		return f.Compressed(deflate)
-	}
-	return f.Bytes()
+	c.queue.push(f, n)
+	c.group.stats.QueuedBytes.Add(int64(n))
+	c.wantWriter()
 }
 
 // makeRoom deals with a full queue; false when f is not to be queued. mu is held.
 func (c *conn) makeRoom(f *wire.Frame, n int) bool {
 	if c.opt.Slow == Shed {
-		shed := c.queue.shed(c.queue.bytes + n - c.opt.MaxQueue + c.opt.MaxQueue/32) // some more: the walk through the queue is not for every frame
+		need := c.queue.cost + n - c.opt.MaxQueue + c.opt.MaxQueue/32 // some more: the walk through the queue is not for every frame
+		shed := c.queue.shed(need, f.Class())
 		c.group.stats.ShedSignals.Add(shed.signals)
 		c.group.stats.ShedMembers.Add(shed.members)
 		c.group.stats.ShedChats.Add(shed.chats)
-		c.group.stats.QueuedBytes.Add(-int64(shed.bytes))
-		if c.queue.bytes+n <= c.opt.MaxQueue {
+		c.group.stats.QueuedBytes.Add(-int64(shed.cost))
+		if c.queue.cost+n <= c.opt.MaxQueue {
 			return true
 		}
 		if f.Class().Sheddable() {
@@ -80,47 +93,90 @@ func (c *conn) makeRoom(f *wire.Frame, n int) bool {
 			return false
 		}
 	}
-	c.group.stats.SlowCut.Add(1)
-	c.group.stats.QueuedBytes.Add(-int64(c.queue.drop()))
-	c.close(wire.CloseSlow, "slow consumer")
+	c.slow("slow consumer")
 	return false
 }
 
-func (s *Stats) count(k wire.Class) {
-	switch k {
-	case wire.ClassChat:
-		s.ShedChats.Add(1)
-	case wire.ClassMember:
-		s.ShedMembers.Add(1)
-	default:
-		s.ShedSignals.Add(1)
-	}
+// slow ends a connection that does not keep up. mu is held.
+func (c *conn) slow(reason string) {
+	c.group.stats.SlowCut.Add(1)
+	c.group.stats.QueuedBytes.Add(-int64(c.queue.drop()))
+	c.close(wire.CloseSlow, reason)
 }
 
-// push queues and makes sure that somebody writes. mu is held.
-func (c *conn) push(it item) {
-	if c.queue.bytes == 0 {
-		c.progress = c.group.now()
-	}
-	c.queue.push(it)
-	c.group.stats.QueuedBytes.Add(int64(it.size))
-	if !c.writing {
+// wantWriter makes sure that somebody writes. mu is held.
+func (c *conn) wantWriter() {
+	if !c.writing && !c.ended {
 		c.writing = true
-		c.group.work.Add(1) // the reader is still counted: not from zero
-		go c.write()
+		c.progress = c.group.now()
+		c.line.wake()
 	}
 }
 
-// control queues a control frame of our own or of gorilla's. A pong replaces one
-// that still waits, so that a flood of pings does not fill the queue. mu is held.
-func (c *conn) control(b []byte) {
-	if c.ended || c.closeSent {
-		return
+// outgoing is what is to be written next, in buf or not: at most as much as buf
+// has room for. Nothing left, or the end, and it returns nil: who writes is done.
+func (c *conn) outgoing(buf []byte) []byte {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ended {
+		c.writing = false
+		return nil
 	}
-	if b[0]&0x0f == websocket.PongMessage && c.queue.replacePong(b) {
-		return
+	k, b := c.ctl, buf[:0]
+	if k != nil && c.queue.skip == 0 { // a frame that was begun is finished first
+		k.arm()
+		b = append(b, k.head...)
 	}
-	c.push(item{raw: b, size: len(b)})
+	b = c.queue.gather(b, cap(buf))
+	if len(b) == 0 && k != nil {
+		b = k.last
+	}
+	if len(b) == 0 {
+		c.writing = false
+		return nil
+	}
+	return b
+}
+
+// sent reports that n bytes of what outgoing gave are out. It returns true when
+// those were the last of the connection's, and the client's close frame has come
+// too: it is to be closed.
+func (c *conn) sent(n int) (done bool) {
+	st := &c.group.stats
+	st.BytesOut.Add(int64(n))
+	st.Writes.Add(1)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ended {
+		return false
+	}
+	now := c.group.now()
+	if n > 0 {
+		c.progress = now
+	}
+	k := c.ctl
+	if k != nil && len(k.head) > 0 && c.queue.skip == 0 {
+		m := min(n, len(k.head))
+		k.head = k.head[m:]
+		n -= m
+		if len(k.head) == 0 && k.pinging {
+			c.pingedAt, k.pinging = max(now, 1), false
+		}
+	}
+	frames := c.queue.pinned > 0
+	freed := c.queue.wrote(n)
+	st.QueuedBytes.Add(-int64(freed))
+	if k == nil {
+		return false
+	}
+	if !frames && n > 0 {
+		k.last = k.last[n:]
+		c.closeSent = len(k.last) == 0
+	}
+	if k.empty() {
+		c.ctl = nil
+	}
+	return c.closeSent && c.peerDone
 }
 
 // Close implements Conn.
@@ -141,59 +197,46 @@ func (c *conn) finish(frame []byte) {
 	if c.closing || c.ended {
 		return
 	}
-	c.control(frame)
+	c.controls().last = frame
 	c.closing = true
 	c.closeAt = c.group.now() + int64(c.opt.CloseWait)
-	c.endPause()
+	c.line.proceed()
+	c.wantWriter()
 }
 
+// setCause notes why the connection ends; the first word counts. mu is held.
 func (c *conn) setCause(k Cause) {
-	if !c.causeSet {
-		c.cause, c.causeSet = k, true
+	if c.cause == nil {
+		c.cause = &k
 	}
 }
 
 // cut ends the network connection; the reader finds out and does the rest.
 func (c *conn) cut(k Cause) {
 	c.end(k)
-	_ = c.net.Close() // nothing is owed any more
+	c.line.hangUp()
 }
 
-// sever is cut for those who look after other connections too: it never waits,
-// while TLS takes up to 5 s to say goodbye to who does not read.
-func (c *conn) sever(k Cause) {
-	c.end(k)
-	nc := c.net
-	if t, ok := nc.(*tls.Conn); ok {
-		nc = t.NetConn()
-	}
-	_ = nc.Close() // likewise
-}
-
+// end marks the end and forgets what waits. After it, the line hangs up.
 func (c *conn) end(k Cause) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.setCause(k)
 	c.ended = true
-	c.group.stats.QueuedBytes.Add(-int64(c.queue.drop()))
-	c.endPause()
+	c.ctl = nil
+	c.group.stats.QueuedBytes.Add(-int64(c.queue.dropAll()))
+	c.line.proceed()
 }
 
-// awaitEnd blocks until the network connection is closed.
-func (c *conn) awaitEnd() {
-	for {
-		c.mu.Lock()
-		if c.ended {
-			c.mu.Unlock()
-			return
-		}
-		if c.wake == nil {
-			c.wake = make(chan struct{})
-		}
-		ch := c.wake
-		c.mu.Unlock()
-		<-ch
-	}
+// gone tells the handler, when nothing will be read any more.
+func (c *conn) gone() {
+	c.group.remove(c)
+	c.mu.Lock()
+	cause := *c.cause
+	c.mu.Unlock()
+	c.group.stats.countClose(cause.Code)
+	c.handler.Closed(cause)
+	c.group.work.Done()
 }
 
 // Pause implements Conn.
@@ -207,42 +250,18 @@ func (c *conn) Pause() {
 func (c *conn) Resume() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.pauses--; c.pauses <= 0 {
-		if c.pinged > 0 {
-			c.pinged = c.group.now() // the pong may lie unread since before the pause
-		}
-		c.endPause()
+	if c.pauses--; c.pauses > 0 {
+		return
 	}
-}
-
-// endPause wakes a waiting reader. mu is held.
-func (c *conn) endPause() {
-	if c.wake != nil {
-		close(c.wake)
-		c.wake = nil
+	// What has come since may lie unread: nobody is to blame for the pause.
+	now := c.group.now()
+	if c.pingedAt > 0 {
+		c.pingedAt = max(now, 1)
 	}
-}
-
-// awaitResume blocks while the connection is paused; false when it is ending,
-// and messages are of no interest any more.
-func (c *conn) awaitResume() bool {
-	for {
-		c.mu.Lock()
-		if c.closing || c.ended {
-			c.mu.Unlock()
-			return false
-		}
-		if c.pauses <= 0 {
-			c.mu.Unlock()
-			return true
-		}
-		if c.wake == nil {
-			c.wake = make(chan struct{})
-		}
-		ch := c.wake
-		c.mu.Unlock()
-		<-ch
+	if c.message.Load() > 0 {
+		c.message.Store(max(now, 1))
 	}
+	c.line.proceed()
 }
 
 // check is the sweeper's look at the connection.
@@ -253,16 +272,14 @@ func (c *conn) check(now int64) {
 	case c.closing:
 		if now > c.closeAt {
 			c.mu.Unlock()
-			c.sever(Cause{By: Server})
+			c.cut(Cause{By: Server})
 			return
 		}
-	case c.queue.bytes > 0 && now-c.progress > int64(c.opt.WriteStall):
-		c.group.stats.SlowCut.Add(1)
-		c.group.stats.QueuedBytes.Add(-int64(c.queue.drop()))
-		c.close(wire.CloseSlow, "no progress in writing")
-	case c.pauses == 0 && c.tooLong(now):
+	case c.writing && now-c.progress > int64(c.opt.WriteStall):
+		c.slow("no progress in writing")
+	case c.pauses <= 0 && c.tooLong(now):
 		c.close(wire.ClosePolicy, "message took too long")
-	case c.opt.PingEvery > 0 && c.pauses == 0:
+	case c.opt.PingEvery > 0 && c.pauses <= 0:
 		c.beat(now)
 	}
 	c.mu.Unlock()
@@ -273,29 +290,18 @@ func (c *conn) tooLong(now int64) bool {
 	return began > 0 && now-began > int64(c.opt.MessageWithin)
 }
 
-// beat pings, and gives up on who has not answered. Whatever came counts as an
-// answer. mu is held.
+// beat pings when either direction has been silent for a while, and gives up on
+// who has not answered. Whatever comes counts as an answer. mu is held.
 func (c *conn) beat(now int64) {
 	heard := c.heard.Load()
-	awaiting := c.pinged > 0 && heard < c.pinged
 	switch {
-	case awaiting && now-c.pinged > int64(c.opt.PongTimeout):
-		c.close(wire.CloseTimeout, "no pong")
-	case !awaiting && now-heard >= int64(c.opt.PingEvery):
-		c.pinged = now
-		c.control([]byte{0x80 | websocket.PingMessage, 0})
+	case c.ctl != nil && (c.ctl.ping || c.ctl.pinging): // not out yet: if it never is, that is for WriteStall
+	case c.pingedAt > 0 && heard < c.pingedAt:
+		if now-c.pingedAt > int64(c.opt.PongTimeout) {
+			c.close(wire.CloseTimeout, "no pong")
+		}
+	case now-min(heard, c.progress) >= int64(c.opt.PingEvery):
+		c.controls().ping = true
+		c.wantWriter()
 	}
-}
-
-// closeFrame encodes RFC 6455 section 5.5.1; the reason is made UTF-8 and cut to
-// what fits.
-func closeFrame(code wire.CloseCode, reason string) []byte {
-	const room = 123
-	reason = strings.ToValidUTF8(reason[:min(len(reason), 4*room)], "\uFFFD")
-	for len(reason) > room {
-		_, n := utf8.DecodeLastRuneInString(reason)
-		reason = reason[:len(reason)-n]
-	}
-	b := append(make([]byte, 0, 4+len(reason)), 0x80|websocket.CloseMessage, byte(2+len(reason)), byte(code>>8), byte(code))
-	return append(b, reason...)
 }

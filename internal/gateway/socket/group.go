@@ -2,6 +2,7 @@ package socket
 
 import (
 	"context"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -9,30 +10,28 @@ import (
 	"github.com/wsrelay/relay/internal/wire"
 )
 
-// tick is how often the sweeper looks at every connection, and so how exact
-// pings and timeouts are.
-const tick = 250 * time.Millisecond
-
 // Group is all connections of an instance. It keeps one coarse clock and one
 // sweeper for them, so that none needs a timer or a deadline per write.
 type Group struct {
-	stats Stats
-	clock atomic.Int64 // nanoseconds since start, moved on by the sweeper
-	start time.Time
-	done  chan struct{} // closed when the sweeper has ended
-	stop  chan struct{}
+	stats   Stats
+	clock   atomic.Int64 // nanoseconds since start, moved on by the sweeper
+	start   time.Time
+	stop    chan struct{}
+	own     sync.WaitGroup // the sweeper and the loops
+	shards  []*shard
+	options atomic.Pointer[Options] // of the last Upgrade: most have the same
 
 	mu      sync.Mutex
-	conns   map[*conn]struct{} // guarded by mu
-	stopped bool               // guarded by mu
-	work    sync.WaitGroup     // readers and writers; added to under mu while not stopped
+	stopped bool           // guarded by mu
+	work    sync.WaitGroup // connections and writers; from zero only under mu while not stopped
+	next    atomic.Uint32  // shard of the next connection
 }
 
 // Stats counts over all connections of a group.
 type Stats struct {
 	Open         atomic.Int64 // now
 	Opened       atomic.Int64
-	QueuedBytes  atomic.Int64 // now, over all queues
+	QueuedBytes  atomic.Int64 // now, over all queues; a frame counts for 256 at least
 	BytesIn      atomic.Int64 // of messages
 	BytesOut     atomic.Int64 // of frames
 	Writes       atomic.Int64 // calls that carried BytesOut
@@ -45,7 +44,7 @@ type Stats struct {
 
 // countedCodes are the codes that are counted apart; clients can send any other.
 var countedCodes = [...]wire.CloseCode{
-	0, wire.CloseNormal, wire.CloseGoingAway, 1002, wire.CloseUnsupported, wire.CloseInvalidData, wire.ClosePolicy, wire.CloseTooBig,
+	0, wire.CloseNormal, wire.CloseGoingAway, wire.CloseProtocol, wire.CloseUnsupported, wire.CloseInvalidData, wire.ClosePolicy, wire.CloseTooBig,
 	wire.CloseRestart, wire.CloseOverload, wire.CloseUnauthenticated, wire.CloseForbidden, wire.CloseTimeout, wire.CloseSlow,
 }
 
@@ -68,10 +67,31 @@ func (s *Stats) Closed(f func(code wire.CloseCode, n int64)) {
 	f(1, s.closedByCode[len(countedCodes)].Load())
 }
 
+// count notes a frame that was not queued.
+func (s *Stats) count(k wire.Class) {
+	switch k {
+	case wire.ClassChat:
+		s.ShedChats.Add(1)
+	case wire.ClassMember:
+		s.ShedMembers.Add(1)
+	default:
+		s.ShedSignals.Add(1)
+	}
+}
+
 // NewGroup starts a group; Stop ends it.
 func NewGroup() *Group {
-	g := &Group{start: time.Now(), conns: make(map[*conn]struct{}), done: make(chan struct{}), stop: make(chan struct{})}
-	go g.sweep()
+	g := newGroup()
+	g.own.Go(g.sweep)
+	return g
+}
+
+// newGroup makes a group whose time stands still until somebody calls step.
+func newGroup() *Group {
+	g := &Group{start: time.Now(), stop: make(chan struct{})}
+	for range runtime.GOMAXPROCS(0) {
+		g.shards = append(g.shards, &shard{group: g})
+	}
 	return g
 }
 
@@ -81,14 +101,24 @@ func (g *Group) Stats() *Stats { return &g.stats }
 // now is the coarse time, in nanoseconds since the group started.
 func (g *Group) now() int64 { return g.clock.Load() }
 
+// shared gives one copy of opt to all who have the same.
+func (g *Group) shared(opt Options) *Options {
+	if o := g.options.Load(); o != nil && *o == opt {
+		return o
+	}
+	g.options.Store(&opt)
+	return &opt
+}
+
+// add takes a connection in; false after Stop.
 func (g *Group) add(c *conn) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.stopped {
 		return false
 	}
-	g.conns[c] = struct{}{}
-	g.work.Add(1) // the reader
+	g.work.Add(1)
+	c.place.shard.add(c)
 	g.stats.Open.Add(1)
 	g.stats.Opened.Add(1)
 	return true
@@ -101,39 +131,46 @@ func (g *Group) isStopped() bool {
 }
 
 func (g *Group) remove(c *conn) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	delete(g.conns, c)
+	c.place.shard.remove(c)
 	g.stats.Open.Add(-1)
 }
 
-func (g *Group) snapshot(list []*conn) []*conn {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	for c := range g.conns {
-		list = append(list, c)
-	}
-	return list
-}
+// nextShard spreads connections evenly.
+func (g *Group) nextShard() *shard { return g.shards[int(g.next.Add(1)%uint32(len(g.shards)))] }
+
+// Connections are looked at in groups of sweepGroup, each once per round of
+// sweepRounds ticks: pings and timeouts are exact to a second.
+const (
+	tick        = 250 * time.Millisecond
+	sweepRounds = 4
+	sweepGroup  = 256
+)
 
 func (g *Group) sweep() {
-	defer close(g.done)
 	t := time.NewTicker(tick)
 	defer t.Stop()
-	var list []*conn
-	for {
+	for n := 0; ; n++ {
 		select {
 		case <-g.stop:
 			return
 		case <-t.C:
+			g.step(int64(time.Since(g.start)), n%sweepRounds)
 		}
-		now := int64(time.Since(g.start))
-		g.clock.Store(now)
-		list = g.snapshot(list[:0])
-		for _, c := range list {
-			c.check(now)
-		}
-		clear(list)
+	}
+}
+
+// step moves the time on and looks at one round of connections.
+func (g *Group) step(now int64, round int) {
+	g.clock.Store(now)
+	for _, s := range g.shards {
+		s.each(round, sweepRounds, func(c *conn) { c.check(now) })
+	}
+}
+
+// each calls f for every connection.
+func (g *Group) each(f func(*conn)) {
+	for _, s := range g.shards {
+		s.each(0, 1, f)
 	}
 }
 
@@ -144,21 +181,79 @@ func (g *Group) Stop(ctx context.Context) {
 	first := !g.stopped
 	g.stopped = true
 	g.mu.Unlock()
-	for _, c := range g.snapshot(nil) {
-		c.Close(wire.CloseRestart, "restart")
-	}
+	g.each(func(c *conn) { c.Close(wire.CloseRestart, "restart") })
 	ended := make(chan struct{})
 	go func() { g.work.Wait(); close(ended) }()
 	select {
 	case <-ended:
 	case <-ctx.Done():
-		for _, c := range g.snapshot(nil) {
-			c.sever(Cause{By: Server, Err: ctx.Err()})
-		}
+		g.each(func(c *conn) { c.cut(Cause{By: Server, Err: ctx.Err()}) })
 		<-ended
 	}
 	if first {
 		close(g.stop)
+		for _, s := range g.shards {
+			s.stop()
+		}
 	}
-	<-g.done
+	g.own.Wait()
+}
+
+// shard is a part of a group's connections, about as many as there are cores.
+type shard struct {
+	group *Group
+	loop  // how its connections are read and written where they have no goroutine
+
+	mu    sync.Mutex
+	conns []*conn // by slot; nil: free; guarded by mu
+	free  []int32 // guarded by mu
+}
+
+// place is where a group keeps a connection.
+type place struct {
+	shard *shard
+	slot  int32 // guarded by shard.mu
+}
+
+func (s *shard) add(c *conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if n := len(s.free); n > 0 {
+		c.place.slot = s.free[n-1]
+		s.free = s.free[:n-1]
+		s.conns[c.place.slot] = c
+		return
+	}
+	c.place.slot = int32(len(s.conns))
+	s.conns = append(s.conns, c)
+}
+
+func (s *shard) remove(c *conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.conns[c.place.slot] = nil
+	s.free = append(s.free, c.place.slot)
+}
+
+// each calls f for the connections of one round in so many. It holds no lock
+// meanwhile, and only one for a few of them at a time.
+func (s *shard) each(round, of int, f func(*conn)) {
+	var few [sweepGroup]*conn
+	for from := round * sweepGroup; ; from += of * sweepGroup {
+		s.mu.Lock()
+		more := from < len(s.conns)
+		n := 0
+		if more {
+			n = copy(few[:], s.conns[from:])
+		}
+		s.mu.Unlock()
+		if !more {
+			return
+		}
+		for _, c := range few[:n] {
+			if c != nil {
+				f(c)
+			}
+		}
+	}
 }

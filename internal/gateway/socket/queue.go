@@ -1,76 +1,166 @@
 package socket
 
-import "github.com/wsrelay/relay/internal/wire"
+import (
+	"sync"
 
-// item is one thing to write: a shared frame, or the bytes of a control frame.
-type item struct {
-	frame *wire.Frame
-	raw   []byte
-	size  int
-}
+	"github.com/wsrelay/relay/internal/wire"
+)
 
-// queue holds what waits for one client, by the bytes it takes. Bytes that a
-// writer has taken count until they are written.
+// minCost is what a queued frame counts for at least: a frame of a few bytes
+// takes up its place in memory too, and a flood of those must not be free.
+const minCost = 256
+
+// queue holds the frames that wait for one client. What is in the hands of who
+// writes stays in front until it is out, and counts until then.
 type queue struct {
-	items []item
-	taken int // bytes of items that a writer holds
-	bytes int // of items and taken
+	deflated bool          // write frames as compressed; set once
+	frames   []*wire.Frame // frames[head:] wait, oldest first; nil when nothing does
+	head     int
+	pinned   int      // how many of them are being written: they stay
+	skip     int      // bytes of the first that are out already
+	cost     int      // of all that wait
+	kinds    [5]int32 // how many wait, by class
 }
 
-func (q *queue) push(it item) {
-	q.items = append(q.items, it)
-	q.bytes += it.size
-}
+// blocks are what queues keep their frames in: a quiet connection holds none.
+var blocks = sync.Pool{New: func() any { return new(block) }}
 
-// take hands all items to the writer, which gives back the slice of the last
-// time.
-func (q *queue) take(old []item) []item {
-	clear(old)
-	items := q.items
-	q.items = old[:0]
-	q.taken = q.bytes
-	return items
-}
+type block [16]*wire.Frame
 
-// written forgets n bytes that are out.
-func (q *queue) written(n int) {
-	n = min(n, q.taken)
-	q.taken -= n
-	q.bytes -= n
-}
-
-// drop forgets everything that waits, and returns how many bytes that was.
-func (q *queue) drop() int {
-	n := q.bytes
-	q.items, q.taken, q.bytes = nil, 0, 0
-	return n
-}
-
-// replacePong puts a pong in the place of one that waits.
-func (q *queue) replacePong(b []byte) bool {
-	for i := range q.items {
-		it := &q.items[i]
-		if it.raw != nil && it.raw[0]&0x0f == 0xA {
-			q.bytes += len(b) - it.size
-			it.raw, it.size = b, len(b)
-			return true
-		}
+// bytes is what goes to this client for a frame.
+func (q *queue) bytes(f *wire.Frame) []byte {
+	if q.deflated {
+		return f.Compressed(deflate)
 	}
-	return false
+	return f.Bytes()
 }
 
+func (q *queue) costOf(f *wire.Frame) int { return max(len(q.bytes(f)), minCost) }
+
+func (q *queue) len() int { return len(q.frames) - q.head }
+
+// push queues a frame of that cost.
+func (q *queue) push(f *wire.Frame, cost int) {
+	if q.frames == nil {
+		q.frames = blocks.Get().(*block)[:0]
+	}
+	q.frames = append(q.frames, f)
+	q.cost += cost
+	q.kinds[f.Class()]++
+}
+
+// gather adds to b what is to be written next, at most limit bytes of it: as
+// many whole frames as fit, or a part of one that is larger. It copies only if
+// there are several. The bytes stay in the queue until wrote says that they are
+// out.
+func (q *queue) gather(b []byte, limit int) []byte {
+	waiting := q.frames[q.head:]
+	if len(waiting) == 0 {
+		return b
+	}
+	if p := q.bytes(waiting[0])[q.skip:]; len(b) == 0 && (len(waiting) == 1 || len(p) >= limit) {
+		q.pinned = 1
+		return p[:min(len(p), limit)]
+	}
+	skip := q.skip
+	for i, f := range waiting {
+		p := q.bytes(f)[skip:]
+		if len(b)+len(p) > limit {
+			break
+		}
+		b, skip = append(b, p...), 0
+		q.pinned = i + 1
+	}
+	return b
+}
+
+// wrote forgets n bytes of what gather gave; the rest of it goes next. It
+// returns the cost that this freed.
+func (q *queue) wrote(n int) (freed int) {
+	q.pinned = 0
+	at := q.head
+	for n > 0 && at < len(q.frames) {
+		f := q.frames[at]
+		left := len(q.bytes(f)) - q.skip
+		if n < left {
+			q.skip += n
+			break
+		}
+		n -= left
+		q.skip = 0
+		freed += q.costOf(f)
+		q.kinds[f.Class()]--
+		at++
+	}
+	clear(q.frames[q.head:at])
+	q.head = at
+	q.cost -= freed
+	q.tidy()
+	return freed
+}
+
+// tidy gives back what the queue no longer needs.
+func (q *queue) tidy() {
+	switch {
+	case q.len() == 0:
+		if cap(q.frames) == len(block{}) {
+			blocks.Put((*block)(q.frames[:len(block{})]))
+		}
+		q.frames, q.head = nil, 0
+	case q.head >= 64 && q.head >= q.len():
+		n := copy(q.frames, q.frames[q.head:])
+		clear(q.frames[n:])
+		q.frames, q.head = q.frames[:n], 0
+	}
+}
+
+// fixed is how many frames must stay, because at least some of their bytes are
+// out or about to be.
+func (q *queue) fixed() int {
+	if q.skip > 0 {
+		return max(q.pinned, 1)
+	}
+	return q.pinned
+}
+
+// drop forgets everything that has not been begun, and returns the cost that
+// this freed.
+func (q *queue) drop() (freed int) {
+	_, freed = q.remove(q.cost, func(int, *wire.Frame) bool { return true })
+	return freed
+}
+
+// dropAll forgets everything: nothing will be written any more.
+func (q *queue) dropAll() (freed int) {
+	freed = q.cost
+	*q = queue{deflated: q.deflated}
+	return freed
+}
+
+// shedding counts what was dropped.
 type shedding struct {
 	signals, members, chats int64
-	bytes                   int
+	cost                    int
 }
 
-// shed makes room for need bytes by dropping what a client can do without, in
-// the order of Shed, oldest first.
-func (q *queue) shed(need int) (s shedding) {
-	s.signals += q.remove(need, &s.bytes, q.replaced())
-	s.signals += q.remove(need, &s.bytes, ofClass(wire.ClassSignal))
-	s.members += q.remove(need, &s.bytes, ofClass(wire.ClassMember))
-	s.chats += q.remove(need, &s.bytes, ofClass(wire.ClassChat))
+// shed makes room for a frame of that class by dropping what a client can do
+// without, in the order of Shed, oldest first, until that much cost is freed. It
+// never drops what is worth more than the frame: a flood of signals takes no
+// chat with it.
+func (q *queue) shed(need int, class wire.Class) (s shedding) {
+	more := func(n *int64, k wire.Class, match func(int, *wire.Frame) bool) {
+		if k >= class && s.cost < need && q.kinds[k] > 0 {
+			count, freed := q.remove(need-s.cost, match)
+			*n += count
+			s.cost += freed
+		}
+	}
+	if q.kinds[wire.ClassSignal] > 1 {
+		more(&s.signals, wire.ClassSignal, q.replaced())
+	}
+	more(&s.signals, wire.ClassSignal, ofClass(wire.ClassSignal))
+	more(&s.members, wire.ClassMember, ofClass(wire.ClassMember))
+	more(&s.chats, wire.ClassChat, ofClass(wire.ClassChat))
 	return s
 }
 
@@ -82,9 +172,9 @@ func ofClass(k wire.Class) func(int, *wire.Frame) bool {
 // worthless.
 func (q *queue) replaced() func(int, *wire.Frame) bool {
 	newest := make(map[wire.ShedKey]int)
-	for i, it := range q.items {
-		if it.frame != nil && it.frame.Class() == wire.ClassSignal {
-			newest[it.frame.ShedKey()] = i
+	for i, f := range q.frames[q.head:] {
+		if f.Class() == wire.ClassSignal {
+			newest[f.ShedKey()] = i
 		}
 	}
 	return func(i int, f *wire.Frame) bool {
@@ -92,19 +182,24 @@ func (q *queue) replaced() func(int, *wire.Frame) bool {
 	}
 }
 
-// remove drops items that match until need bytes are free.
-func (q *queue) remove(need int, freed *int, match func(int, *wire.Frame) bool) (n int64) {
-	keep := q.items[:0]
-	for i, it := range q.items {
-		if *freed < need && it.frame != nil && match(i, it.frame) {
-			*freed += it.size
-			q.bytes -= it.size
+// remove drops frames that match, until that much cost is freed.
+func (q *queue) remove(need int, match func(i int, f *wire.Frame) bool) (n int64, freed int) {
+	waiting := q.frames[q.head:]
+	kept := q.fixed()
+	for i := kept; i < len(waiting); i++ {
+		f := waiting[i]
+		if freed < need && match(i, f) {
+			freed += q.costOf(f)
+			q.kinds[f.Class()]--
 			n++
 			continue
 		}
-		keep = append(keep, it)
+		waiting[kept] = f
+		kept++
 	}
-	clear(q.items[len(keep):])
-	q.items = keep
-	return n
+	clear(waiting[kept:])
+	q.frames = q.frames[:q.head+kept]
+	q.cost -= freed
+	q.tidy()
+	return n, freed
 }

@@ -3,14 +3,9 @@ package socket
 import (
 	"bytes"
 	"compress/flate"
-	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
-	"net"
-	"net/http"
-	"net/http/httptest"
 	"runtime"
 	"strings"
 	"sync"
@@ -18,96 +13,37 @@ import (
 	"time"
 
 	"github.com/gorilla/websocket"
-	"go.uber.org/goleak"
 
 	"github.com/wsrelay/relay/internal/wire"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-// server is a group behind an HTTP server, whose handler tells what it saw.
-type server struct {
-	*httptest.Server
-	group *Group
-	opt   Options
-	conns chan *peer
-}
-
-// peer is the server's side of one connection.
-type peer struct {
-	Conn
-	got    chan string
-	closed chan Cause
-	before func(*peer, []byte) // called in Message, if set
-}
-
-func (p *peer) Message(data []byte) {
-	if p.before != nil {
-		p.before(p, data)
-	}
-	p.got <- string(data)
-}
-func (p *peer) Closed(c Cause) { p.closed <- c }
-
-func serve(t *testing.T, opt Options, hooks ...func(*peer, []byte)) *server {
-	t.Helper()
-	s := &server{group: NewGroup(), opt: opt, conns: make(chan *peer, 2000)}
-	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		p := &peer{got: make(chan string, 1000), closed: make(chan Cause, 2)}
-		if len(hooks) > 0 {
-			p.before = hooks[0]
-		}
-		c, err := s.group.Upgrade(w, r, s.opt)
-		if err != nil {
-			return
-		}
-		p.Conn = c
-		s.conns <- p
-		c.Start(p)
-	}))
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
-		defer cancel()
-		s.group.Stop(ctx)
-		s.Close()
-		if n := s.group.stats.QueuedBytes.Load(); n != 0 {
-			t.Errorf("%d bytes are still counted as queued", n)
-		}
-	})
-	return s
-}
-
-func (s *server) dial(t *testing.T, d *websocket.Dialer) (*websocket.Conn, *peer) {
-	t.Helper()
-	if d == nil {
-		d = &websocket.Dialer{Subprotocols: []string{"relay.v1", "bearer.x"}}
-	}
-	ws, res, err := d.Dial("ws"+strings.TrimPrefix(s.URL, "http"), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = res.Body.Close()
-	t.Cleanup(func() { _ = ws.Close() })
-	return ws, wait(t, s.conns)
-}
-
-// raw connects and hands over the bare connection, for frames that no client
-// would send.
-func (s *server) raw(t *testing.T) (net.Conn, *peer) {
-	t.Helper()
-	ws, p := s.dial(t, nil)
-	return ws.NetConn(), p
-}
-
-func wait[T any](t *testing.T, ch <-chan T) T {
-	t.Helper()
-	select {
-	case v := <-ch:
-		return v
-	case <-time.After(20 * time.Second):
-		t.Fatal("nothing came in 20 s")
-		panic("unreachable")
-	}
+var suite = []struct {
+	name string
+	test func(*testing.T, kind)
+}{
+	{"MessagesAndFramesGoBothWaysInOrder", testMessagesAndFramesGoBothWaysInOrder},
+	{"SendFromManyGoroutinesKeepsEachOnesOrder", testSendFromManyGoroutinesKeepsEachOnesOrder},
+	{"TheClientClosesInOrder", testTheClientClosesInOrder},
+	{"TheServerClosesAfterWhatIsQueued", testTheServerClosesAfterWhatIsQueued},
+	{"ALostNetworkIsToldAsSuch", testALostNetworkIsToldAsSuch},
+	{"HalfCloseEndsTheConnection", testHalfCloseEndsTheConnection},
+	{"BadFrames", testBadFrames},
+	{"FragmentsOfOneByteArriveWhole", testFragmentsOfOneByteArriveWhole},
+	{"ACompressionBombIsCutAtItsInflatedSize", testACompressionBombIsCutAtItsInflatedSize},
+	{"CompressionBothWays", testCompressionBothWays},
+	{"PingsAreAnswered", testPingsAreAnswered},
+	{"PauseHoldsMessagesBackAndCloseEndsIt", testPauseHoldsMessagesBackAndCloseEndsIt},
+	{"StopEndsEverything", testStopEndsEverything},
+	{"ClosesAreCountedByCode", testClosesAreCountedByCode},
+	{"AGoodbyeFromAStuckReaderIsNotWaitedForForEver", testAGoodbyeFromAStuckReaderIsNotWaitedForForEver},
+	{"SilenceAfterAPingIs4408", testSilenceAfterAPingIs4408},
+	{"WhoAnswersPingsStays", testWhoAnswersPingsStays},
+	{"AMessageThatNeverEndsIsCut", testAMessageThatNeverEndsIsCut},
+	{"AStuckReaderIsCutWithoutProgress", testAStuckReaderIsCutWithoutProgress},
+	{"AReaderThatWakesUpStillSeesWhy", testAReaderThatWakesUpStillSeesWhy},
+	{"MemoryUnderAThousandStuckReadersIsBounded", testMemoryUnderAThousandStuckReadersIsBounded},
+	{"ALengthBeyond63BitsIs1009", testALengthBeyond63BitsIs1009},
+	{"BrokenCompressionIs1007", testBrokenCompressionIs1007},
 }
 
 func text(s string) *wire.Frame { return wire.Pong{ID: []byte(`"` + s + `"`)}.Frame() }
@@ -144,8 +80,8 @@ func closeCode(t *testing.T, ws *websocket.Conn) int {
 	}
 }
 
-func TestMessagesAndFramesGoBothWaysInOrder(t *testing.T) {
-	s := serve(t, Options{})
+func testMessagesAndFramesGoBothWaysInOrder(t *testing.T, k kind) {
+	s := serve(t, k, Options{})
 	ws, p := s.dial(t, nil)
 	if ws.Subprotocol() != "relay.v1" {
 		t.Errorf("subprotocol %q", ws.Subprotocol())
@@ -167,8 +103,8 @@ func TestMessagesAndFramesGoBothWaysInOrder(t *testing.T) {
 	}
 }
 
-func TestSendFromManyGoroutinesKeepsEachOnesOrder(t *testing.T) {
-	s := serve(t, Options{})
+func testSendFromManyGoroutinesKeepsEachOnesOrder(t *testing.T, k kind) {
+	s := serve(t, k, Options{})
 	ws, p := s.dial(t, nil)
 	var wg sync.WaitGroup
 	for g := range 20 {
@@ -193,8 +129,8 @@ func TestSendFromManyGoroutinesKeepsEachOnesOrder(t *testing.T) {
 	wg.Wait()
 }
 
-func TestTheClientClosesInOrder(t *testing.T) {
-	s := serve(t, Options{})
+func testTheClientClosesInOrder(t *testing.T, k kind) {
+	s := serve(t, k, Options{})
 	ws, p := s.dial(t, nil)
 	_ = ws.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(1000, "bye"), time.Time{})
 	if c := closeCode(t, ws); c != 1000 {
@@ -205,8 +141,8 @@ func TestTheClientClosesInOrder(t *testing.T) {
 	}
 }
 
-func TestTheServerClosesAfterWhatIsQueued(t *testing.T) {
-	s := serve(t, Options{})
+func testTheServerClosesAfterWhatIsQueued(t *testing.T, k kind) {
+	s := serve(t, k, Options{})
 	ws, p := s.dial(t, nil)
 	p.Send(text("last"))
 	p.Close(wire.CloseForbidden, strings.Repeat("ü", 100))
@@ -226,20 +162,20 @@ func TestTheServerClosesAfterWhatIsQueued(t *testing.T) {
 	}
 }
 
-func TestALostNetworkIsToldAsSuch(t *testing.T) {
-	s := serve(t, Options{})
+func testALostNetworkIsToldAsSuch(t *testing.T, k kind) {
+	s := serve(t, k, Options{})
 	ws, p := s.dial(t, nil)
-	_ = ws.NetConn().(*net.TCPConn).SetLinger(0) // a reset, not a goodbye
-	_ = ws.NetConn().Close()
+	_ = tcp(ws.NetConn()).SetLinger(0) // a reset, not a goodbye
+	_ = tcp(ws.NetConn()).Close()
 	if k := wait(t, p.closed); k.By != Network || k.Err == nil || k.Normal() {
 		t.Errorf("cause %+v", k)
 	}
 }
 
-func TestHalfCloseEndsTheConnection(t *testing.T) {
-	s := serve(t, Options{})
+func testHalfCloseEndsTheConnection(t *testing.T, k kind) {
+	s := serve(t, k, Options{})
 	nc, p := s.raw(t)
-	if err := nc.(*net.TCPConn).CloseWrite(); err != nil {
+	if err := tcp(nc).CloseWrite(); err != nil {
 		t.Fatal(err)
 	}
 	if k := wait(t, p.closed); k.By != Network {
@@ -247,7 +183,7 @@ func TestHalfCloseEndsTheConnection(t *testing.T) {
 	}
 }
 
-func TestBadFrames(t *testing.T) {
+func testBadFrames(t *testing.T, k kind) {
 	big := bytes.Repeat([]byte("x"), 5000)
 	endless := frame(false, 1, nil)
 	for range 3000 {
@@ -270,7 +206,7 @@ func TestBadFrames(t *testing.T) {
 		"ping of 126 bytes":            {frame(true, 9, big[:126]), 1002},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := serve(t, Options{MaxMessage: 1000})
+			s := serve(t, k, Options{MaxMessage: 1000})
 			ws, p := s.dial(t, nil)
 			if _, err := ws.NetConn().Write(c.send); err != nil {
 				t.Fatal(err)
@@ -291,8 +227,8 @@ func TestBadFrames(t *testing.T) {
 	}
 }
 
-func TestFragmentsOfOneByteArriveWhole(t *testing.T) {
-	s := serve(t, Options{})
+func testFragmentsOfOneByteArriveWhole(t *testing.T, k kind) {
+	s := serve(t, k, Options{})
 	nc, p := s.raw(t)
 	want := "größer"
 	for i := range len(want) {
@@ -311,8 +247,8 @@ func TestFragmentsOfOneByteArriveWhole(t *testing.T) {
 	}
 }
 
-func TestACompressionBombIsCutAtItsInflatedSize(t *testing.T) {
-	s := serve(t, Options{MaxMessage: 100_000, Compression: true})
+func testACompressionBombIsCutAtItsInflatedSize(t *testing.T, k kind) {
+	s := serve(t, k, Options{MaxMessage: 100_000, Compression: true})
 	ws, p := s.dial(t, &websocket.Dialer{EnableCompression: true})
 	var bomb bytes.Buffer
 	w, _ := flate.NewWriter(&bomb, flate.BestCompression)
@@ -336,8 +272,8 @@ func TestACompressionBombIsCutAtItsInflatedSize(t *testing.T) {
 	}
 }
 
-func TestCompressionBothWays(t *testing.T) {
-	s := serve(t, Options{Compression: true})
+func testCompressionBothWays(t *testing.T, k kind) {
+	s := serve(t, k, Options{Compression: true})
 	ws, p := s.dial(t, &websocket.Dialer{EnableCompression: true})
 	long := strings.Repeat("relay ", 1000)
 	if err := ws.WriteMessage(websocket.TextMessage, []byte(long)); err != nil {
@@ -360,18 +296,8 @@ func TestCompressionBothWays(t *testing.T) {
 	}
 }
 
-func TestAFloodOfPingsDoesNotFillTheQueue(t *testing.T) {
-	c := &conn{group: &Group{}, opt: Options{}.withDefaults(), writing: true} // no writer: nothing leaves
-	for i := range 10_000 {
-		c.control([]byte{0x8A, 1, byte(i)})
-	}
-	if n := len(c.queue.items); n != 1 || c.queue.items[0].raw[2] != byte(9999&0xff) || c.queue.bytes != 3 {
-		t.Errorf("%d items, %d bytes", n, c.queue.bytes)
-	}
-}
-
-func TestPingsAreAnswered(t *testing.T) {
-	s := serve(t, Options{})
+func testPingsAreAnswered(t *testing.T, k kind) {
+	s := serve(t, k, Options{})
 	ws, _ := s.dial(t, nil)
 	got := make(chan string, 1)
 	ws.SetPongHandler(func(d string) error { got <- d; return nil })
@@ -382,8 +308,8 @@ func TestPingsAreAnswered(t *testing.T) {
 	}
 }
 
-func TestPauseHoldsMessagesBackAndCloseEndsIt(t *testing.T) {
-	s := serve(t, Options{}, func(p *peer, b []byte) {
+func testPauseHoldsMessagesBackAndCloseEndsIt(t *testing.T, k kind) {
+	s := serve(t, k, Options{}, func(p *peer, b []byte) {
 		if string(b) == "pause" {
 			p.Pause()
 			p.Pause()
@@ -422,8 +348,8 @@ func TestPauseHoldsMessagesBackAndCloseEndsIt(t *testing.T) {
 	}
 }
 
-func TestStopEndsEverything(t *testing.T) {
-	s := serve(t, Options{})
+func testStopEndsEverything(t *testing.T, k kind) {
+	s := serve(t, k, Options{})
 	ws, p := s.dial(t, nil)
 	go func() { s.group.Stop(t.Context()) }()
 	if c := closeCode(t, ws); c != 1012 {
@@ -431,7 +357,7 @@ func TestStopEndsEverything(t *testing.T) {
 	}
 	_ = ws.Close()
 	wait(t, p.closed)
-	<-s.group.done
+	s.group.own.Wait()
 	_, res, err := websocket.DefaultDialer.Dial("ws"+strings.TrimPrefix(s.URL, "http"), nil)
 	if err == nil {
 		t.Error("a connection was taken after Stop")
@@ -441,8 +367,8 @@ func TestStopEndsEverything(t *testing.T) {
 	}
 }
 
-func TestClosesAreCountedByCode(t *testing.T) {
-	s := serve(t, Options{})
+func testClosesAreCountedByCode(t *testing.T, k kind) {
+	s := serve(t, k, Options{})
 	for _, code := range []int{1000, 1000, 4999} {
 		ws, p := s.dial(t, nil)
 		_ = ws.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(code, ""), time.Time{})
@@ -454,5 +380,3 @@ func TestClosesAreCountedByCode(t *testing.T) {
 		t.Errorf("%v", got)
 	}
 }
-
-var _ io.Writer = (*inner)(nil)

@@ -24,6 +24,18 @@ type writeBuffers struct{}
 func (writeBuffers) Get() any { return nil }
 func (writeBuffers) Put(any)  {}
 
+func upgrader(compression bool, readBuffer int) *websocket.Upgrader {
+	return &websocket.Upgrader{
+		HandshakeTimeout:  10 * time.Second,
+		ReadBufferSize:    readBuffer, // of its own: net/http's is 4 KiB and would be kept as long as the connection
+		WriteBufferPool:   writeBuffers{},
+		WriteBufferSize:   512,
+		Subprotocols:      []string{wire.Subprotocol},
+		CheckOrigin:       func(*http.Request) bool { return true },
+		EnableCompression: compression,
+	}
+}
+
 // Upgrade answers a handshake that was let in. An error has been answered
 // already. The connection reads nothing before Start. The caller has checked
 // the origin.
@@ -32,33 +44,35 @@ func (g *Group) Upgrade(w http.ResponseWriter, r *http.Request, opt Options) (Co
 		http.Error(w, "shutting down; connect again", http.StatusServiceUnavailable)
 		return nil, ErrStopped
 	}
-	c := &conn{group: g, opt: opt.withDefaults()}
-	up := websocket.Upgrader{
-		HandshakeTimeout:  10 * time.Second,
-		ReadBufferSize:    1 << 10, // of its own: net/http's is 4 KiB and would be kept as long as the connection
-		WriteBufferPool:   writeBuffers{},
-		WriteBufferSize:   512,
-		Subprotocols:      []string{wire.Subprotocol},
-		CheckOrigin:       func(*http.Request) bool { return true },
-		EnableCompression: opt.Compression,
-	}
-	ws, err := up.Upgrade(&hijacker{w, c}, r, nil)
+	opt = opt.withDefaults()
+	h := &hijacker{ResponseWriter: w}
+	ws, err := upgrader(opt.Compression, 1<<10).Upgrade(h, r, nil)
 	if err != nil {
 		return nil, err
 	}
-	c.ws = ws
-	c.deflated = opt.Compression && offersDeflate(r)
-	// What comes in compressed may be as large as what goes out of it; with a
-	// little for the overhead of incompressible data.
-	ws.SetReadLimit(c.opt.MaxMessage + c.opt.MaxMessage/100 + 64)
-	c.handleControl()
-	now := g.now()
-	c.heard.Store(now - rand.Int64N(max(int64(c.opt.PingEvery)/4, 1))) // pings are spread from the start
+	c := g.newConn(opt, h.line, ws)
+	c.queue.deflated = opt.Compression && offersDeflate(r)
 	if !g.add(c) {
-		_ = c.net.Close()
+		c.line.hangUp()
 		return nil, ErrStopped
 	}
 	return c, nil
+}
+
+// newConn chooses what the connection is made of.
+func (g *Group) newConn(opt Options, h *handshake, ws *websocket.Conn) *conn {
+	s := newStream(h.Conn, ws)
+	h.c = &s.conn
+	s.setUp(g, opt, s)
+	return &s.conn
+}
+
+// setUp fills in what all connections have.
+func (c *conn) setUp(g *Group, opt Options, l line) {
+	c.group, c.opt, c.line, c.place.shard = g, g.shared(opt), l, g.nextShard()
+	now := g.now()
+	c.progress = now
+	c.heard.Store(now - rand.Int64N(max(int64(opt.PingEvery)/4, 1))) // pings are spread from the start
 }
 
 // offersDeflate finds out what gorilla does not tell: whether it agreed to
@@ -78,7 +92,7 @@ func offersDeflate(r *http.Request) bool {
 // hijacker gives gorilla a net.Conn of ours.
 type hijacker struct {
 	http.ResponseWriter
-	c *conn
+	line *handshake
 }
 
 // Hijack implements http.Hijacker.
@@ -91,37 +105,31 @@ func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	h.c.net = nc
-	return &inner{Conn: nc, c: h.c}, rw, nil
+	h.line = &handshake{Conn: nc}
+	return h.line, rw, nil
 }
 
-// inner is the connection as gorilla sees it. The handshake's answer goes
+// handshake is the connection as gorilla sees it. The handshake's answer goes
 // straight out; whatever gorilla writes later can only be a close frame about a
 // protocol error, and goes through the queue like everything else.
-type inner struct {
+type handshake struct {
 	net.Conn
-	c *conn
+	c *conn // nil until the handshake is over
 }
 
 // Write implements net.Conn.
-func (i *inner) Write(b []byte) (int, error) {
-	if i.c.ws == nil {
-		return i.Conn.Write(b)
+func (h *handshake) Write(b []byte) (int, error) {
+	if h.c == nil {
+		return h.Conn.Write(b)
 	}
-	i.c.mu.Lock()
-	defer i.c.mu.Unlock()
-	if len(b) >= 4 && b[0]&0x0f == websocket.CloseMessage {
-		code := wire.CloseCode(b[2])<<8 | wire.CloseCode(b[3])
-		i.c.setCause(Cause{By: Server, Code: code, Reason: string(b[4:])})
-		i.c.finish(append([]byte(nil), b...))
-	}
+	h.c.protocolError(b)
 	return len(b), nil
 }
 
 // SetWriteDeadline implements net.Conn: deadlines are the sweeper's.
-func (i *inner) SetWriteDeadline(t time.Time) error {
-	if i.c.ws == nil {
-		return i.Conn.SetWriteDeadline(t)
+func (h *handshake) SetWriteDeadline(t time.Time) error {
+	if h.c == nil {
+		return h.Conn.SetWriteDeadline(t)
 	}
 	return nil
 }

@@ -1,0 +1,5 @@
+package socket
+
+type loop struct{}
+
+func (*loop) stop() {}

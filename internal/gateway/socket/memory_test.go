@@ -1,0 +1,91 @@
+package socket
+
+import (
+	"bytes"
+	"net"
+	"runtime"
+	"testing"
+	"time"
+
+	"github.com/wsrelay/relay/internal/wire"
+)
+
+func heap() int {
+	runtime.GC()
+	runtime.GC() // what sync.Pool keeps survives one
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int(m.HeapAlloc)
+}
+
+// small makes the kernel keep little for a client that does not read.
+func small(k kind) kind {
+	was := k.wrap
+	k.wrap = func(nc net.Conn) net.Conn {
+		_ = nc.(*net.TCPConn).SetWriteBuffer(4 << 10)
+		if was != nil {
+			return was(nc)
+		}
+		return nc
+	}
+	return k
+}
+
+// A thousand clients that stop reading cost what their queues may hold, and not
+// much more, however small the frames are and though no two share one.
+func testMemoryUnderAThousandStuckReadersIsBounded(t *testing.T, k kind) {
+	const bound = 64 << 10
+	clients := 1000
+	if k.tls {
+		clients = 100 // handshakes are slow
+	}
+	s := serve(t, small(k), Options{MaxQueue: bound, Slow: Shed, WriteStall: time.Hour})
+	var peers []*peer
+	for range clients {
+		_, p := s.dial(t, nil)
+		peers = append(peers, p)
+	}
+	// What it may cost: its queue, as the allocator rounds it up, and what is
+	// being written.
+	most := bound + bound/4 + chunk + 8<<10
+	if k.tls {
+		most += 48 << 10 // records, of the client too
+	}
+	before := heap()
+	full := func(p *peer) bool {
+		c := p.Conn.(*conn)
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return c.queue.cost > bound*3/4
+	}
+	send := func(p *peer, n int) {
+		p.Send((&wire.Chat{RoomID: "r", User: []byte(`{}`), Message: bytes.Repeat([]byte("1"), n)}).Frame())
+	}
+	stuff := func(size int) {
+		for _, p := range peers {
+			until(t, "the queue is full", func() bool {
+				for range 100 {
+					send(p, size)
+				}
+				return full(p)
+			})
+		}
+	}
+	for _, size := range []int{4 << 10, 1, 1 << 10} { // the first fill what the kernel holds
+		stuff(size)
+		for range 2 * bound / minCost {
+			for _, p := range peers {
+				send(p, size)
+			}
+		}
+		if q := int(s.group.stats.QueuedBytes.Load()); q > clients*bound || q < clients*bound/2 {
+			t.Errorf("frames of %d: %d bytes are queued, the bound is %d", size, q, clients*bound)
+		}
+		if grown := heap() - before; grown > clients*most {
+			t.Errorf("frames of %d: each stuck reader costs %d bytes", size, grown/clients)
+		}
+	}
+	if cut := s.group.stats.SlowCut.Load(); cut != 0 {
+		t.Errorf("%d were cut", cut)
+	}
+}

@@ -1,0 +1,180 @@
+package socket
+
+import (
+	"crypto/tls"
+	"io"
+	"net"
+	"sync"
+
+	"github.com/gorilla/websocket"
+
+	"github.com/wsrelay/relay/internal/wire"
+)
+
+// stream is a conn over any net.Conn: a goroutine reads, and another writes
+// while something waits.
+type stream struct {
+	conn
+	net net.Conn
+	ws  *websocket.Conn
+
+	awake chan struct{} // closed by proceed; nil: nobody waits; guarded by mu
+}
+
+// newStream serves nc, whose handshake is done, with what gorilla made of it.
+func newStream(nc net.Conn, ws *websocket.Conn) *stream {
+	s := &stream{net: nc, ws: ws}
+	ws.SetPingHandler(func(data string) error { s.pinged(data); return nil })
+	ws.SetPongHandler(func(string) error { s.heard.Store(s.group.now()); return nil })
+	ws.SetCloseHandler(func(code int, text string) error { s.closeReceived(code, text); return nil })
+	return s
+}
+
+// begin implements line.
+func (s *stream) begin() {
+	s.ws.SetReadLimit(readLimit(s.opt))
+	go s.read() // counted in Group.work since Upgrade
+}
+
+// read is the reader: it lives as long as the connection.
+func (s *stream) read() {
+	defer s.gone()
+	for {
+		if err := s.readOne(); err != nil {
+			s.readDone(s.readEnded(err))
+			return
+		}
+	}
+}
+
+// readDone returns when the network connection is closed: until then the sweeper
+// must know of it.
+func (s *stream) readDone(next then) {
+	switch next {
+	case thenWrite:
+		s.await(func() bool { return s.ended })
+		return
+	case thenLinger:
+		_, _ = io.Copy(io.Discard, s.net)
+	case thenHangUp:
+	}
+	s.end(Cause{})
+	_ = s.net.Close() // nothing is owed any more
+}
+
+var inputs = sync.Pool{New: func() any { b := make([]byte, 0, 4<<10); return &b }}
+
+// readOne reads a message into a buffer that a quiet connection does not hold,
+// and hands it over.
+func (s *stream) readOne() error {
+	kind, r, err := s.ws.NextReader()
+	if err != nil {
+		return err
+	}
+	now := s.group.now()
+	s.heard.Store(now)
+	s.message.Store(max(now, 1))
+	defer s.message.Store(0)
+	if kind == websocket.BinaryMessage {
+		s.Close(wire.CloseUnsupported, "binary frames are not used: send text")
+		_, err := io.Copy(io.Discard, r)
+		return err
+	}
+	buf := inputs.Get().(*[]byte)
+	defer func() {
+		if cap(*buf) <= 64<<10 {
+			inputs.Put(buf)
+		}
+	}()
+	if *buf, err = readAll((*buf)[:0], r, s.opt.MaxMessage); err != nil {
+		return err
+	}
+	s.message.Store(0)
+	s.group.stats.BytesIn.Add(int64(len(*buf)))
+	if s.awaitResume() {
+		s.handler.Message(*buf)
+	}
+	return nil
+}
+
+// awaitResume blocks while the connection is paused; false when messages are of
+// no interest any more.
+func (s *stream) awaitResume() (messages bool) {
+	s.await(func() bool {
+		var now bool
+		messages, now = s.wants()
+		return now
+	})
+	return messages
+}
+
+// await blocks until ok, which is asked with mu held and again after each
+// proceed.
+func (s *stream) await(ok func() bool) {
+	for {
+		s.mu.Lock()
+		if ok() {
+			s.mu.Unlock()
+			return
+		}
+		if s.awake == nil {
+			s.awake = make(chan struct{})
+		}
+		ch := s.awake
+		s.mu.Unlock()
+		<-ch
+	}
+}
+
+// proceed implements line.
+func (s *stream) proceed() {
+	if s.awake != nil {
+		close(s.awake)
+		s.awake = nil
+	}
+}
+
+// wake implements line.
+func (s *stream) wake() {
+	s.group.work.Add(1) // the reader is still counted: not from zero
+	go s.write()
+}
+
+// chunk is how much is written at once. Progress is noticed chunk by chunk: a
+// client that reads one chunk per WriteStall is slow, but not stuck.
+const chunk = 16 << 10
+
+var chunks = sync.Pool{New: func() any { b := make([]byte, 0, chunk); return &b }}
+
+// write is the writer: it writes what waits in as few calls as it can, and ends
+// when nothing is left.
+func (s *stream) write() {
+	defer s.group.work.Done()
+	buf := chunks.Get().(*[]byte)
+	defer chunks.Put(buf)
+	for {
+		b := s.outgoing(*buf)
+		if b == nil {
+			return
+		}
+		n, err := s.net.Write(b)
+		done := s.sent(n)
+		switch {
+		case err != nil:
+			s.cut(Cause{By: Network, Err: err})
+		case done:
+			s.end(Cause{})
+			_ = s.net.Close() // says goodbye, where TLS does
+		}
+	}
+}
+
+// hangUp implements line: it never waits, while TLS takes up to 5 s to say
+// goodbye to who does not read.
+func (s *stream) hangUp() {
+	nc := s.net
+	if t, ok := nc.(*tls.Conn); ok {
+		nc = t.NetConn()
+	}
+	_ = nc.Close() // nothing is owed any more
+}
