@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/wsrelay/relay/auth"
 	client "github.com/wsrelay/relay/client/go"
 	"github.com/wsrelay/relay/config"
 	"github.com/wsrelay/relay/internal/app"
@@ -63,11 +64,30 @@ func newTable(t *testing.T, yaml func(string) string, redis string) *table {
 	t.Helper()
 	y := yaml(fmt.Sprintf("url: %q", redis))
 	tb := &table{one: start(t, y), two: start(t, y)}
-	tb.ann, tb.again, tb.bob = dial(t, tb.one.url(), client.Options{}), dial(t, tb.two.url(), client.Options{}), dial(t, tb.two.url(), client.Options{})
+	as := func(user string) client.Options {
+		if strings.Contains(y, secret) {
+			return token(t, user)
+		}
+		return client.Options{}
+	}
+	tb.ann, tb.again, tb.bob = dial(t, tb.one.url(), as("ann")), dial(t, tb.two.url(), as("ann")), dial(t, tb.two.url(), as("bob"))
 	tb.ann.do(&client.Request{Type: "join", RoomID: "r", User: user("ann")})
 	tb.bob.do(&client.Request{Type: "join", RoomID: "r", User: user("bob")})
 	tb.again.do(&client.Request{Type: "join", RoomID: "r", User: user("ann")})
 	return tb
+}
+
+// secret signs the tokens of tests whose users are no guests.
+const secret = "0123456789abcdef0123456789abcdef"
+
+// token identifies a user.
+func token(t *testing.T, user string) client.Options {
+	t.Helper()
+	s, err := auth.DevToken(auth.JWTOptions{Issuer: "dev", Audience: []string{"relay"}, Secret: secret}, auth.DevUser{ID: user, Name: strings.ToUpper(user), For: time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return client.Options{Token: s}
 }
 
 func say(s string) *client.Request {
@@ -141,7 +161,12 @@ func TestEveryActionOverTwoInstances(t *testing.T) {
 
 func TestSanctionsHoldOnTheOtherInstance(t *testing.T) {
 	redis := redistest.Start(t)
-	yaml := filtered(t, "")
+	// Guests are bound by address too, and all of these have one: these are users.
+	open := filtered(t, "")
+	yaml := func(r string) string {
+		y := strings.Replace(open(r), "auth: [guests]", "auth: [users]", 1)
+		return strings.Replace(y, "auth: {guests: {type: anonymous}}", `auth: {users: {type: jwt, issuer: dev, audience: relay, secret: "`+secret+`"}}`, 1)
+	}
 	tb := newTable(t, yaml, redis.URL())
 	tb.ann.do(say("!warn mind your words"))
 	for _, p := range []*peer{tb.ann, tb.again} {
@@ -179,14 +204,14 @@ func TestSanctionsHoldOnTheOtherInstance(t *testing.T) {
 
 	// All of it is in force on an instance that has just started.
 	three := start(t, yaml(fmt.Sprintf("url: %q", redis.URL())))
-	ann := dial(t, three.url(), client.Options{})
+	ann := dial(t, three.url(), token(t, "ann"))
 	ann.do(&client.Request{Type: "join", RoomID: "r", User: user("ann")})
 	if code := ann.refused(say("x")); code != "muted" {
 		t.Errorf("muted after a restart: %s", code)
 	}
-	bob := dial(t, three.url(), client.Options{})
-	if code := bob.refused(&client.Request{Type: "join", RoomID: "other", User: user("bob")}); code != "banned" {
-		t.Errorf("banned after a restart: %s", code)
+	bob := dial(t, three.url(), token(t, "bob"))
+	if e := bob.next("error"); e.Code != "banned" || e.Reason != "no more" {
+		t.Errorf("bob, who is banned everywhere: %s", e.Raw)
 	}
 	if code := bob.closed(); code != 4403 {
 		t.Errorf("closed with %d", code)
@@ -194,6 +219,22 @@ func TestSanctionsHoldOnTheOtherInstance(t *testing.T) {
 	if log := tb.one.logs.String(); !strings.Contains(log, `"msg":"audit"`) || !strings.Contains(log, `"actor":"filter:obey"`) || strings.Contains(log, "mind your words\"") && !strings.Contains(log, `"reason":"mind your words"`) {
 		t.Error("no audit line")
 	}
+}
+
+// A guest may take another name at will, and is bound by address.
+func TestAGuestIsBoundByAddress(t *testing.T) {
+	tb := newTable(t, filtered(t, ""), redistest.Start(t).URL())
+	if code := tb.ann.refused(say("!mute enough")); code != "rejected" {
+		t.Errorf("the message itself: %s", code)
+	}
+	tb.again.next("sanction")
+	again := dial(t, tb.two.url(), client.Options{})
+	again.do(&client.Request{Type: "join", RoomID: "r", User: user("somebody-else")})
+	if code := again.refused(say("x")); code != "muted" {
+		t.Errorf("under another name: %s", code)
+	}
+	again.do(&client.Request{Type: "join", RoomID: "elsewhere"})
+	again.do(&client.Request{Type: "chat", RoomID: "elsewhere", Message: text("a mute is of its room")})
 }
 
 func TestAnAsyncFilterTakesMessagesBack(t *testing.T) {

@@ -21,7 +21,7 @@ var layers = map[string][]string{
 	".":                       {"internal/cli"},
 	"internal/cli":            {"internal/app", "config", "auth", "telemetry", "examples/browser", "internal/room/policy", "internal/wire", "internal/bench", "client/go"},
 	"internal/app":            {"config", "auth", "telemetry", "plugins", "plugins/builtin", "plugins/filter", "internal/gateway/...", "internal/room/...", "internal/bus/...", "internal/wire", "examples/browser"},
-	"internal/gateway":        {"internal/gateway/door", "internal/gateway/socket", "internal/room", "internal/room/policy", "internal/bus", "internal/wire", "auth"},
+	"internal/gateway":        {"telemetry", "internal/gateway/door", "internal/gateway/socket", "internal/room", "internal/room/policy", "internal/bus", "internal/wire", "auth"},
 	"internal/gateway/door":   {},
 	"internal/gateway/socket": {"internal/wire"},
 	"internal/room":           {"internal/room/policy", "internal/bus", "internal/wire", "auth", "plugins/filter", "telemetry"},
