@@ -3,6 +3,8 @@ package bus
 import (
 	"cmp"
 	"container/heap"
+	"hash/maphash"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,8 +19,8 @@ import (
 // that has ended is told to nobody, and kept until Purge.
 type SanctionTable struct {
 	count   atomic.Int64
-	members sync.Map // member → []*Sanction, replaced as a whole
-	addrs   sync.Map // address → likewise
+	members index
+	addrs   index
 
 	mu   sync.Mutex
 	byID map[string]*held // guarded by mu, like all below
@@ -42,29 +44,22 @@ func (t *SanctionTable) InForce(member, ip, room string, now int64) []*Sanction 
 	if t.Empty() {
 		return nil
 	}
-	list := inForce(nil, &t.members, member, room, now)
-	for _, s := range inForce(nil, &t.addrs, ip, room, now) {
-		if s.Member != member || member == "" { // else it is in the list
+	var list []*Sanction
+	for _, s := range t.members.find(member) {
+		if s.holds(room, now) {
+			list = append(list, s)
+		}
+	}
+	for _, s := range t.addrs.find(ip) {
+		if s.holds(room, now) && (s.Member != member || member == "") { // else it is in the list
 			list = append(list, s)
 		}
 	}
 	return list
 }
 
-func inForce(list []*Sanction, index *sync.Map, key, room string, now int64) []*Sanction {
-	if key == "" {
-		return nil
-	}
-	v, ok := index.Load(key)
-	if !ok {
-		return nil
-	}
-	for _, s := range v.([]*Sanction) {
-		if (s.Room == "" || s.Room == room) && !s.Ended(now) {
-			list = append(list, s)
-		}
-	}
-	return list
+func (s *Sanction) holds(room string, now int64) bool {
+	return (s.Room == "" || s.Room == room) && !s.Ended(now)
 }
 
 // Add holds a sanction, unless there is one under its id.
@@ -82,8 +77,8 @@ func (t *SanctionTable) Add(s *Sanction) (added bool) {
 	if s.Until != 0 {
 		heap.Push(&t.ends, h)
 	}
-	put(&t.members, s.Member, s)
-	put(&t.addrs, s.IP, s)
+	t.members.add(s.Member, s)
+	t.addrs.add(s.IP, s)
 	t.count.Add(1)
 	return true
 }
@@ -124,34 +119,62 @@ func (t *SanctionTable) Purge(now int64) {
 
 func (t *SanctionTable) remove(h *held) {
 	delete(t.byID, h.ID)
-	drop(&t.members, h.Member, h.Sanction)
-	drop(&t.addrs, h.IP, h.Sanction)
+	t.members.remove(h.Member, h.Sanction)
+	t.addrs.remove(h.IP, h.Sanction)
 	t.count.Add(-1)
 }
 
-// put and drop change an index; mu is held.
-func put(index *sync.Map, key string, s *Sanction) {
+// index finds sanctions by a text. Readers take no lock: a change replaces the
+// map that it is in, of which there are many, so that each is small.
+type index [2048]atomic.Pointer[map[string][]*Sanction]
+
+var indexSeed = maphash.MakeSeed()
+
+func (x *index) part(key string) *atomic.Pointer[map[string][]*Sanction] {
+	return &x[maphash.String(indexSeed, key)%uint64(len(x))]
+}
+
+func (x *index) find(key string) []*Sanction {
+	if key == "" {
+		return nil
+	}
+	if m := x.part(key).Load(); m != nil {
+		return (*m)[key]
+	}
+	return nil
+}
+
+// change replaces what is under a key. Callers see to it that there is one
+// change at a time.
+func (x *index) change(key string, f func([]*Sanction) []*Sanction) {
 	if key == "" {
 		return
 	}
-	var list []*Sanction
-	if v, ok := index.Load(key); ok {
-		list = v.([]*Sanction)
+	part := x.part(key)
+	var changed map[string][]*Sanction
+	if m := part.Load(); m != nil {
+		changed = maps.Clone(*m)
+	} else {
+		changed = make(map[string][]*Sanction)
 	}
-	index.Store(key, append(slices.Clip(list), s))
+	if changed[key] = f(changed[key]); len(changed[key]) == 0 {
+		delete(changed, key)
+	}
+	if len(changed) == 0 {
+		part.Store(nil)
+		return
+	}
+	part.Store(&changed)
 }
 
-func drop(index *sync.Map, key string, s *Sanction) {
-	v, ok := index.Load(key)
-	if !ok {
-		return
-	}
-	list := slices.DeleteFunc(slices.Clone(v.([]*Sanction)), func(other *Sanction) bool { return other == s })
-	if len(list) == 0 {
-		index.Delete(key)
-		return
-	}
-	index.Store(key, list)
+func (x *index) add(key string, s *Sanction) {
+	x.change(key, func(list []*Sanction) []*Sanction { return append(slices.Clip(list), s) })
+}
+
+func (x *index) remove(key string, s *Sanction) {
+	x.change(key, func(list []*Sanction) []*Sanction {
+		return slices.DeleteFunc(slices.Clone(list), func(other *Sanction) bool { return other == s })
+	})
 }
 
 // IDs lists what is held, in no order.

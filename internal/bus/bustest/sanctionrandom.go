@@ -13,13 +13,12 @@ import (
 
 // sentence is one random operation on the sanctions.
 type sentence struct {
-	node   int
-	given  bus.Sanction // of which the ID is the operation's own
-	lift   bool         // one of those before, by pick, instead
-	again  bool         // likewise: sanction once more under its id
-	sync   bool         // compare everything instead
-	pick   uint64
-	member int
+	node  int
+	given bus.Sanction // of which the ID is the operation's own
+	lift  bool         // one of those before, by pick, instead
+	again bool         // likewise: sanction once more under its id
+	sync  bool         // compare everything instead
+	pick  uint64
 }
 
 func sentences(seed uint64, n, nodes int) []sentence {

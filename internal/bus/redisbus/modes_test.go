@@ -24,6 +24,12 @@ func TestContractOnCluster(t *testing.T) {
 		for range count {
 			b.Instances = append(b.Instances, b.Another())
 		}
+		// All are cut off, which the suite allows.
+		b.Interrupt = func(int) {
+			for _, node := range cluster.Nodes {
+				node.Do("CLIENT", "KILL", "TYPE", "pubsub")
+			}
+		}
 		b.Flush = func() {
 			for _, p := range cluster.Primaries() {
 				p.Do("FLUSHALL")
@@ -58,6 +64,7 @@ func TestContractOnSentinels(t *testing.T) {
 		for range count {
 			b.Instances = append(b.Instances, b.Another())
 		}
+		b.Interrupt = func(int) { set.Primary().Do("CLIENT", "KILL", "TYPE", "pubsub") }
 		b.Flush = func() { set.Primary().Do("FLUSHALL") }
 		b.Down, b.Up = set.Servers[0].Freeze, set.Servers[0].Thaw
 		return b

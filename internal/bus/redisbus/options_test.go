@@ -125,6 +125,15 @@ func works(t *testing.T, o redisbus.Options) {
 			return errors.New("not delivered")
 		})
 	}
+	banned, err := n.Sanction(t.Context(), ban("m"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	holds(t, n, "m")
+	if _, err := n.Lift(t.Context(), banned.ID); err != nil {
+		t.Error(err)
+	}
+	holds(t, n)
 	if _, err := n.History(t.Context(), bus.HistoryQuery{Room: "room-100000", Limit: 1}); err != nil {
 		t.Error(err)
 	}
