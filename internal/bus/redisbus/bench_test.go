@@ -1,7 +1,9 @@
 package redisbus_test
 
 import (
+	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"syscall"
 	"testing"
@@ -81,6 +83,77 @@ func (c counter) Deliver(e *bus.Event) {
 
 func (counter) Sanctioned(*bus.Sanction) {}
 func (counter) Lifted(*bus.Sanction)     {}
+
+// BenchmarkSanction is the time from a decision on one instance until it is in
+// force on another.
+func BenchmarkSanction(b *testing.B) {
+	server := redistest.Start(b)
+	begin := func(h bus.Handler) *redisbus.Bus {
+		n, err := redisbus.New(redisbus.Options{URL: server.URL(), MaxSanctions: 1 << 30})
+		if err != nil {
+			b.Fatal(err)
+		}
+		if err := n.Start(b.Context(), h); err != nil {
+			b.Fatal(err)
+		}
+		b.Cleanup(func() {
+			if err := n.Close(context.Background()); err != nil {
+				b.Error(err)
+			}
+		})
+		return n
+	}
+	heard := make(chan string, 1)
+	here := begin(counter{&sync.WaitGroup{}})
+	begin(hearing{counter{&sync.WaitGroup{}}, heard})
+	times := make([]time.Duration, 0, b.N)
+	b.ResetTimer()
+	for i := range b.N {
+		began := time.Now()
+		s, err := here.Sanction(b.Context(), &bus.Sanction{Kind: bus.Ban, Member: fmt.Sprint(i), Room: "room", Reason: "rude", By: "cli"})
+		if err != nil {
+			b.Fatal(err)
+		}
+		if id := <-heard; id != s.ID {
+			b.Fatalf("heard of %s", id)
+		}
+		times = append(times, time.Since(began))
+	}
+	b.StopTimer()
+	slices.Sort(times)
+	b.ReportMetric(float64(times[len(times)/2].Microseconds()), "µs-median")
+	b.ReportMetric(float64(times[len(times)-1].Microseconds()), "µs-max")
+}
+
+type hearing struct {
+	counter
+	heard chan<- string
+}
+
+func (h hearing) Sanctioned(s *bus.Sanction) { h.heard <- s.ID }
+
+// BenchmarkStartWithSanctions starts an instance where as many are in force as
+// may be.
+func BenchmarkStartWithSanctions(b *testing.B) {
+	server := redistest.Start(b)
+	server.Do("EVAL", `for i = 1, 100000 do redis.call('HSET', KEYS[1], 'id' .. i, '1 0 {"k":4,"m":"some-user-' .. i .. '","why":"rude","by":"filter:words"}') end`,
+		"1", "relay:{sanctions}:all")
+	for b.Loop() {
+		n, err := redisbus.New(redisbus.Options{URL: server.URL()})
+		if err != nil {
+			b.Fatal(err)
+		}
+		if err := n.Start(b.Context(), counter{&sync.WaitGroup{}}); err != nil {
+			b.Fatal(err)
+		}
+		if len(n.InForce("some-user-77777", "", "room")) != 1 {
+			b.Error("not in force at the start")
+		}
+		if err := n.Close(b.Context()); err != nil {
+			b.Error(err)
+		}
+	}
+}
 
 func cpu() time.Duration {
 	var u syscall.Rusage

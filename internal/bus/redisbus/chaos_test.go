@@ -5,7 +5,9 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -53,6 +55,7 @@ func TestChaos(t *testing.T) {
 			stops[i][r] = flowAs(t, n, fmt.Sprint("room-", r), fmt.Sprint(i, "-"), keep)
 		}
 	}
+	sentences := sentence(t, nodes)
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	pause := func(d time.Duration) {
@@ -94,9 +97,11 @@ func TestChaos(t *testing.T) {
 			sent[r] = append(sent[r], stops[i][r]()...)
 		}
 	}
+	wanted := sentences()
 	for _, n := range nodes {
 		eventually(t, "health", n.Health)
 	}
+	agree(t, nodes, wanted)
 	for r := range rooms {
 		room := fmt.Sprint("room-", r)
 		f := newFates()
@@ -123,6 +128,92 @@ func TestChaos(t *testing.T) {
 	s := nodes[0].Stats()
 	t.Logf("instance 0: published %d, resent %d, unknown %d, refused %d, healed %d, repeated %d, reconnects %d, dropped %d",
 		s.Published.Load(), s.Resent.Load(), s.Unknown.Load(), s.Refused.Load(), s.Healed.Load(), s.Repeated.Load(), s.Reconnects.Load(), s.Dropped.Load())
+}
+
+// sentence has all instances put sanctions in force, and lift every other, until
+// the returned function is called, which tells which are: true in force, false
+// not; those that nobody can know are left out.
+func sentence(t *testing.T, nodes []*instance) func() map[string]bool {
+	end := make(chan struct{})
+	known := make(map[string]bool)
+	var mu sync.Mutex
+	var all sync.WaitGroup
+	for i, n := range nodes {
+		all.Go(func() {
+			tick := time.NewTicker(10 * time.Millisecond)
+			defer tick.Stop()
+			for k := 0; ; k++ {
+				select {
+				case <-end:
+					return
+				case <-tick.C:
+				}
+				id := fmt.Sprint("sanction-", i, "-", k)
+				_, err := n.Sanction(t.Context(), &bus.Sanction{ID: id, Kind: bus.Ban, Member: id})
+				in := err == nil
+				if in && k%2 == 0 {
+					_, err = n.Lift(t.Context(), id)
+					in = false
+				}
+				mu.Lock()
+				switch {
+				case err == nil:
+					known[id] = in
+				case !errors.Is(err, bus.ErrUnavailable) && !errors.Is(err, bus.ErrUnknownOutcome):
+					t.Errorf("instance %d: %v", i, err)
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	return func() map[string]bool {
+		close(end)
+		all.Wait()
+		return known
+	}
+}
+
+// agree waits until every instance holds the same sanctions, those among them
+// that are known to be in force, and checks that each was told of in turns.
+func agree(t *testing.T, nodes []*instance, known map[string]bool) {
+	t.Helper()
+	if len(known) < 50 {
+		t.Errorf("only %d sanctions are known of", len(known))
+	}
+	var lists [3][]string
+	list := func(n *instance) (ids []string) {
+		page, err := n.Sanctions(t.Context(), "", 1_000_000)
+		if err != nil {
+			t.Error(err)
+		}
+		for _, s := range page.Sanctions {
+			ids = append(ids, s.ID)
+		}
+		return ids
+	}
+	eventually(t, "the instances to agree", func() error {
+		for i, n := range nodes {
+			lists[i] = list(n)
+		}
+		if !slices.Equal(lists[0], lists[1]) || !slices.Equal(lists[0], lists[2]) {
+			return fmt.Errorf("they hold %d, %d and %d sanctions", len(lists[0]), len(lists[1]), len(lists[2]))
+		}
+		for id, in := range known {
+			if got := len(nodes[0].InForce(id, "", "")) == 1; got != in {
+				return fmt.Errorf("%s: in force %v, want %v", id, got, in)
+			}
+		}
+		return nil
+	})
+	for i, n := range nodes {
+		n.mu.Lock()
+		for id, told := range n.judged {
+			if in := slices.Contains(lists[i], id); told != strings.Repeat("+-", len(told)/2)+"+"[:len(told)%2] || in != (len(told)%2 == 1) {
+				t.Errorf("instance %d was told %q of %s, which is in force: %v", i, told, id, in)
+			}
+		}
+		n.mu.Unlock()
+	}
 }
 
 func (n *instance) has(room, body string) error {

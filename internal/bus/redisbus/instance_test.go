@@ -23,6 +23,7 @@ type instance struct {
 
 	mu     sync.Mutex
 	events map[string][]*bus.Event
+	judged map[string]string // "+" and "-" as it was told, by sanction
 }
 
 func start(t testing.TB, o redisbus.Options) *instance {
@@ -49,8 +50,17 @@ func (n *instance) Deliver(e *bus.Event) {
 	n.events[e.Room] = append(n.events[e.Room], e)
 }
 
-func (*instance) Sanctioned(*bus.Sanction) {}
-func (*instance) Lifted(*bus.Sanction)     {}
+func (n *instance) Sanctioned(s *bus.Sanction) { n.judge(s, "+") }
+func (n *instance) Lifted(s *bus.Sanction)     { n.judge(s, "-") }
+
+func (n *instance) judge(s *bus.Sanction, sign string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.judged == nil {
+		n.judged = make(map[string]string)
+	}
+	n.judged[s.ID] += sign
+}
 
 func (n *instance) room(name string) []*bus.Event {
 	n.mu.Lock()
