@@ -55,6 +55,9 @@ type session struct {
 	goneFor string                // set when we close the socket for good, so that grace does not apply; guarded by mu
 }
 
+// ID is the connection's id; socket names it to those who follow a frame.
+func (s *session) ID() string { return s.id }
+
 // open sends the welcome and starts the clocks. pending is the identity found
 // at the handshake, or nil where the client has yet to say who it is.
 func (s *session) open(id *auth.Identity) {

@@ -161,7 +161,7 @@ func (g *Registry) follow(r *Room, e *bus.Event, frames ...*wire.Frame) *telemet
 		fate = d
 	}
 	for _, f := range frames {
-		f.Track(fate)
+		f.Track(fate, d != nil)
 	}
 	return d
 }

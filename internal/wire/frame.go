@@ -48,7 +48,8 @@ type Frame struct {
 	payload []byte
 	class   Class
 	shed    ShedKey
-	fate    Fate
+	fate    Fate // nil: nobody wants to know
+	writes  bool // fate hears of writes too
 
 	once       sync.Once
 	compressed []byte // written inside once
@@ -62,12 +63,24 @@ type Fate interface {
 	Dropped(conn, why string)
 }
 
-// Track makes f hear of the frame. It must be called before the frame is sent to
-// anybody.
-func (f *Frame) Track(fate Fate) { f.fate = fate }
+// Track makes fate hear of the frame: of every socket with writes, else only of
+// those that drop it. It must be called before the frame is sent to anybody.
+func (f *Frame) Track(fate Fate, writes bool) { f.fate, f.writes = fate, writes }
 
-// Fate is who hears of the frame; nil for nearly all of them.
-func (f *Frame) Fate() Fate { return f.fate }
+// Wrote tells that a socket has taken the frame, and Dropped that it has not and
+// will not. They cost nothing where nobody wants to know.
+func (f *Frame) Wrote(conn func() string) {
+	if f.writes {
+		f.fate.Wrote(conn(), time.Now())
+	}
+}
+
+// Dropped: see Wrote.
+func (f *Frame) Dropped(conn func() string, why string) {
+	if f.fate != nil {
+		f.fate.Dropped(conn(), why)
+	}
+}
 
 // Bytes is the whole frame, header included, as it goes to the socket. It must
 // not be changed.

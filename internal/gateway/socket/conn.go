@@ -57,7 +57,18 @@ type line interface {
 // Start implements Conn.
 func (c *conn) Start(h Handler) {
 	c.handler = h
+	c.named(h)
 	c.line.begin()
+}
+
+// named takes the connection's name from a handler that has one, for those who
+// want to know what became of a frame.
+func (c *conn) named(h Handler) {
+	if n, ok := h.(interface{ ID() string }); ok {
+		c.mu.Lock()
+		c.queue.owner = n.ID
+		c.mu.Unlock()
+	}
 }
 
 // Send implements Conn.
@@ -65,10 +76,12 @@ func (c *conn) Send(f *wire.Frame) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closing || c.ended {
+		f.Dropped(c.queue.id, "closed")
 		return
 	}
 	n := c.queue.costOf(f)
 	if c.queue.cost+n > c.opt.MaxQueue && !c.makeRoom(f, n) {
+		f.Dropped(c.queue.id, "slow_consumer")
 		return
 	}
 	c.queue.push(f, n)
