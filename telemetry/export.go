@@ -3,6 +3,7 @@ package telemetry
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"os"
 	"strings"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracegrpc"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
+	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 	"go.opentelemetry.io/otel/sdk/resource"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"google.golang.org/grpc/credentials"
@@ -152,7 +154,7 @@ func (t *Traces) send() bool {
 }
 
 // newMetricReader pushes what p produces.
-func newMetricReader(o OTLP, interval time.Duration, p sdkmetric.Producer) (sdkmetric.Reader, error) {
+func newMetricReader(o OTLP, interval time.Duration, p sdkmetric.Producer, log *slog.Logger) (sdkmetric.Reader, error) {
 	if err := o.check(); err != nil {
 		return nil, err
 	}
@@ -160,7 +162,21 @@ func newMetricReader(o OTLP, interval time.Duration, p sdkmetric.Producer) (sdkm
 	if err != nil {
 		return nil, fmt.Errorf("making an exporter to the %s: %w", o, err)
 	}
-	return sdkmetric.NewPeriodicReader(exporter, sdkmetric.WithProducer(p), sdkmetric.WithInterval(every(interval)), sdkmetric.WithTimeout(10*time.Second)), nil
+	return sdkmetric.NewPeriodicReader(loud{exporter, log}, sdkmetric.WithProducer(p), sdkmetric.WithInterval(every(interval)), sdkmetric.WithTimeout(10*time.Second)), nil
+}
+
+// loud tells our log of what would go to the SDK's global error handler.
+type loud struct {
+	sdkmetric.Exporter
+	log *slog.Logger
+}
+
+// Export implements sdkmetric.Exporter.
+func (l loud) Export(ctx context.Context, rm *metricdata.ResourceMetrics) error {
+	if err := l.Exporter.Export(ctx, rm); err != nil {
+		l.log.Warn("metrics: the collector takes none; the next ones hold the same numbers", "error", err)
+	}
+	return nil
 }
 
 func newMetricExporter(o OTLP) (sdkmetric.Exporter, error) {

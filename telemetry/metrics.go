@@ -134,7 +134,7 @@ func newMetrics(opt Options, res *resource.Resource) (*Metrics, error) {
 	}
 	opts := []sdkmetric.Option{sdkmetric.WithResource(res), sdkmetric.WithReader(reader)}
 	if o := opt.Metrics.OTLP; o != nil {
-		push, err := newMetricReader(*o, opt.Metrics.Every, m)
+		push, err := newMetricReader(*o, opt.Metrics.Every, m, opt.Log)
 		if err != nil {
 			return nil, err
 		}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net"
@@ -122,39 +123,72 @@ func (j *Jaeger) JSON(t testing.TB, id [16]byte) []byte {
 	return b
 }
 
-// Find waits for so many spans in traces that have a span of a service with an
-// attribute, as somebody searches on Jaeger's page.
-func (j *Jaeger) Find(t testing.TB, service, key, value string, spans int) []*tracetree.Span {
+// Find waits for so many traces that have a span of a service with an attribute,
+// as somebody searches on Jaeger's page, and returns their roots. Searching for
+// attributes is something that only the page's own API can do; the spans
+// come from /api/v3/traces, because that API hides a parent that is also a link.
+func (j *Jaeger) Find(t testing.TB, service, key, value string, traces int) []*tracetree.Span {
 	t.Helper()
-	now := time.Now().UTC()
 	q := url.Values{
-		"query.service_name":   {service},
-		"query.start_time_min": {now.Add(-time.Hour).Format(time.RFC3339Nano)},
-		"query.start_time_max": {now.Add(time.Hour).Format(time.RFC3339Nano)},
-		"query.search_depth":   {"100"},
-		"query.attributes":     {fmt.Sprintf("{%q:%q}", key, value)},
+		"service": {service}, "limit": {"100"}, "lookback": {"1h"},
+		"tags": {fmt.Sprintf("{%q:%q}", key, value)},
 	}
-	return tracetree.Trees(j.wait(t, "/api/v3/traces?"+q.Encode(), spans))
+	var found struct {
+		Data []struct {
+			TraceID string `json:"traceID"`
+		} `json:"data"`
+	}
+	poll(t, func() error {
+		b, err := j.load("/api/traces?" + q.Encode())
+		if err != nil {
+			return err
+		}
+		if err := json.Unmarshal(b, &found); err != nil {
+			return err
+		}
+		if len(found.Data) < traces {
+			return fmt.Errorf("%d traces with %s=%s, want %d", len(found.Data), key, value, traces)
+		}
+		return nil
+	})
+	var list []*tracetree.Span
+	for _, d := range found.Data {
+		list = append(list, j.wait(t, "/api/v3/traces/"+d.TraceID, 1)...)
+	}
+	return tracetree.Trees(list)
 }
 
-func (j *Jaeger) wait(t testing.TB, path string, spans int) []*tracetree.Span {
+func (j *Jaeger) wait(t testing.TB, path string, spans int) (list []*tracetree.Span) {
 	t.Helper()
-	var list []*tracetree.Span
+	poll(t, func() error {
+		b, err := j.load(path)
+		if err != nil {
+			return err
+		}
+		if list, err = tracetree.Parse(b); err != nil {
+			return err
+		}
+		if len(list) < spans {
+			return fmt.Errorf("%s: %d spans, want %d:\n%s", path, len(list), spans, tracetree.Shape(tracetree.Trees(list)))
+		}
+		return nil
+	})
+	return list
+}
+
+// poll asks another process until it says what is wanted.
+func poll(t testing.TB, ask func() error) {
+	t.Helper()
 	deadline := time.Now().Add(patience)
 	for {
-		b, err := j.load(path)
+		err := ask()
 		if err == nil {
-			if list, err = tracetree.Parse(b); err != nil {
-				t.Fatal(err)
-			}
-			if len(list) >= spans {
-				return list
-			}
+			return
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("Jaeger has %d spans for %s after %v, want %d (%v):\n%s", len(list), path, patience, spans, err, tracetree.Shape(tracetree.Trees(list)))
+			t.Fatalf("waited for %v: %v", patience, err)
 		}
-		time.Sleep(50 * time.Millisecond) // polling another process
+		time.Sleep(50 * time.Millisecond)
 	}
 }
 
