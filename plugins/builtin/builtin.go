@@ -1,24 +1,44 @@
-// Package builtin has the filters that need no process of their own.
 package builtin
 
 import (
-	"maps"
 	"slices"
 
 	"github.com/wsrelay/relay/plugins/filter"
 )
 
-// filters are all of them, by the name behind builtin/ in relay.yaml.
-var filters = map[string]func() filter.Plugin{}
-
-// Lookup finds a filter.
+// Lookup finds a filter by its name: that in relay.yaml without "builtin/".
 func Lookup(name string) (filter.Plugin, bool) {
-	f, ok := filters[name]
-	if !ok {
-		return filter.Plugin{}, false
+	for _, p := range all() {
+		if p.Name == name {
+			return p, true
+		}
 	}
-	return f(), true
+	return filter.Plugin{}, false
 }
 
-// Names lists the filters.
-func Names() []string { return slices.Sorted(maps.Keys(filters)) }
+// Names lists the filters there are, sorted.
+func Names() []string {
+	var names []string
+	for _, p := range all() {
+		names = append(names, p.Name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+func all() []filter.Plugin {
+	list := []filter.Plugin{
+		{Name: "words", Config: filter.Configured(defaultWords(), newWords)},
+		{Name: "regex", Config: filter.Configured(defaultRegex(), newRegex)},
+		{Name: "caps", Config: filter.Configured(defaultCaps(), newCaps)},
+		{Name: "length", Config: filter.Configured(defaultLength(), newLength)},
+	}
+	for i := range list {
+		p := &list[i]
+		p.Version = "1"
+		p.Stateless = p.Name != "repeats"
+		p.Events = []filter.Event{filter.Chat, filter.Signal, filter.Join}
+		p.Actions = []filter.Action{filter.ActionAllow, filter.ActionModify, filter.ActionReject, filter.ActionDrop, filter.ActionShadow}
+	}
+	return list
+}

@@ -1,0 +1,384 @@
+package builtin
+
+import (
+	"unicode/utf8"
+)
+
+// reach bounds how far a walk goes, in letters that differ and gaps: a word of
+// maxLetters with a gap after each. A character of a text is looked at by at most
+// as many walks, so scanning takes time in proportion to the text.
+const reach = 2 * maxLetters
+
+// A reading is one way to take characters that may be two things. A text that has
+// such characters is scanned once for each reading that makes a difference.
+type reading uint8
+
+const (
+	signsApart reading = 1 << iota // $ @ ! are punctuation, not letters
+	onesAreEls                     // 1 ! | are l, not i
+)
+
+// scan looks through one text in one reading.
+type scan struct {
+	*lexicon
+	text string
+	as   reading
+
+	// Where it stands.
+	at       int
+	previous cell // the last character that is not hidden
+	fresh    bool // a gap or the beginning is right before at
+	token    int  // where the letters before at began
+	spared   int  // the text is allowed up to here
+
+	// Of the text so far: characters that other readings take otherwise.
+	signs, ones bool
+
+	steps int // taken by walks, for tests that bound them
+
+	// Of the current walk: what stands for each letter of the path.
+	counts  [maxLetters]uint16
+	bases   [maxLetters]rune // mixed where it differs
+	depth   int              // the last one's index
+	letters int              // that are letters
+	digits  int              // that are digits for letters
+	head    bool             // it began where a word may
+	found   found            // the longest
+	after   cell             // the letter that found ends with
+}
+
+// found is a place in a text that has a word.
+type found struct {
+	from, to int // bytes
+	index    int // in the list
+}
+
+// start makes s ready for a text.
+func (s *scan) start(l *lexicon, text string, as reading) {
+	s.lexicon, s.text, s.as = l, text, as
+	s.at, s.previous, s.fresh, s.token, s.spared = 0, cell{}, true, 0, 0
+}
+
+// read tells what the character at i is.
+func (s *scan) read(i int) (cell, int) {
+	b := s.text[i]
+	var c cell
+	n := 1
+	if b < utf8.RuneSelf {
+		c = s.ascii[b]
+	} else {
+		var r rune
+		r, n = utf8.DecodeRuneInString(s.text[i:])
+		c = s.cell(r)
+	}
+	if c.kind == digit || c.kind == sign {
+		c = s.ambiguous(c)
+	}
+	return c, n
+}
+
+// ambiguous takes c as the reading has it.
+func (s *scan) ambiguous(c cell) cell {
+	if c.kind == sign {
+		s.signs = true
+		if s.as&signsApart != 0 {
+			return cell{base: c.base}
+		}
+	}
+	if s.leet && (c.base == '1' || c.base == '!' || c.base == '|') {
+		s.ones = true
+		if s.as&onesAreEls != 0 {
+			c.class = s.el
+		}
+	}
+	return c
+}
+
+// next finds the next place that has a word, from left to right, and of those
+// that begin there the longest.
+func (s *scan) next() (found, bool) {
+	for s.at < len(s.text) {
+		i := s.at
+		c, n := s.read(i)
+		s.at += n
+		switch c.kind {
+		case hidden:
+			continue
+		case gap, space:
+			s.previous, s.fresh = c, true
+			continue
+		}
+		previous, fresh := s.previous, s.fresh
+		s.previous, s.fresh = c, false
+		if fresh || previous.kind != letter {
+			s.token = i
+		}
+		s.head = fresh || c.kind == solid || !joined(previous, c)
+		if c.class == 0 && c.kind != several || !s.head && !s.anyStart || !fresh && c.class == previous.class && c.kind != several {
+			continue
+		}
+		if s.walkFrom(i, fresh) {
+			if f := s.found; f.to > s.spared {
+				s.at, s.token, s.previous = f.to, f.to, s.after
+				return f, true
+			}
+		}
+	}
+	return found{}, false
+}
+
+// joined reports whether two characters side by side are of one word or number.
+func joined(a, b cell) bool {
+	return a.kind == letter || a.kind == digit && b.kind == digit
+}
+
+// walkFrom looks for words that begin at i, and for letters spaced out one by
+// one from there.
+func (s *scan) walkFrom(i int, fresh bool) bool {
+	s.found = found{to: -1}
+	s.walk(i, false)
+	if s.spacing && fresh {
+		if _, n := s.read(i); s.alone(i + n) {
+			s.walk(i, true)
+		}
+	}
+	return s.found.to >= 0
+}
+
+// alone reports whether white space follows at i, perhaps after punctuation.
+func (s *scan) alone(i int) bool {
+	for n := 0; i < len(s.text) && n < 4; n++ {
+		c, size := s.read(i)
+		if c.kind == space {
+			return true
+		}
+		if c.kind != gap && c.kind != hidden {
+			return false
+		}
+		i += size
+	}
+	return false
+}
+
+// walk follows the words of the lexicon along the text from i. Spaced out, each
+// letter stands between gaps of any kind; otherwise a gap with white space in it
+// ends the walk unless a phrase goes on there.
+func (s *scan) walk(i int, spaced bool) {
+	from, end := i, i
+	at, last := int32(0), cell{}
+	s.depth, s.letters, s.digits = -1, 0, 0
+	inPiece := false // a letter of the piece between two gaps was read
+	for budget := reach; budget > 0 && i < len(s.text); {
+		c, n := s.read(i)
+		s.steps++
+		switch c.kind {
+		case hidden:
+			i += n
+			continue
+		case gap, space:
+			budget--
+			s.check(at, from, end, last, cell{})
+			next, white := s.gap(i)
+			switch {
+			case white && !spaced:
+				if at = s.step(at, s.white); at == 0 {
+					return
+				}
+				s.enter(cell{base: ' '})
+				last = cell{}
+			case !s.spacing || !white && contraction(s.text, i, next):
+				return
+			}
+			inPiece = false
+			i = next
+			continue
+		case several:
+			s.check(at, from, end, last, c)
+			for _, part := range s.many[c.base] {
+				budget--
+				if at, last = s.along(at, last, part); at == 0 {
+					return
+				}
+			}
+		default:
+			if c.class != last.class {
+				if at != 0 && s.nodes[at].out != 0 {
+					s.check(at, from, end, last, c)
+				}
+				if spaced && inPiece {
+					return
+				}
+				budget--
+			} else if !inPiece {
+				budget--
+			}
+			if at, last = s.along(at, last, c); at == 0 {
+				return
+			}
+		}
+		inPiece = true
+		i += n
+		end = i
+	}
+	s.check(at, from, end, last, cell{})
+}
+
+// along takes one more letter.
+func (s *scan) along(at int32, last, c cell) (int32, cell) {
+	if c.class == 0 {
+		return 0, c
+	}
+	if c.class == last.class {
+		if s.counts[s.depth] < 1<<16-1 {
+			s.counts[s.depth]++
+		}
+		if s.bases[s.depth] != c.base {
+			s.bases[s.depth] = mixed
+		}
+	} else {
+		at = s.step(at, c.class)
+		if at == 0 {
+			return 0, c
+		}
+		s.enter(c)
+	}
+	switch c.kind {
+	case letter, solid:
+		s.letters++
+	case digit:
+		s.digits++
+	}
+	return at, c
+}
+
+// enter begins the run of a letter.
+func (s *scan) enter(c cell) {
+	s.depth++
+	s.counts[s.depth], s.bases[s.depth] = 1, c.base
+}
+
+// gap goes behind what separates letters at i, and tells whether there is white
+// space in it.
+func (s *scan) gap(i int) (next int, white bool) {
+	for i < len(s.text) {
+		c, n := s.read(i)
+		if c.kind != gap && c.kind != space && c.kind != hidden {
+			break
+		}
+		s.steps++
+		white = white || c.kind == space
+		i += n
+	}
+	return i, white
+}
+
+// contraction reports whether text[i:next] is an apostrophe as in he'll, which
+// separates words that are no attempt to hide one.
+func contraction(text string, i, next int) bool {
+	if a := text[i:next]; a != "'" && a != "’" {
+		return false
+	}
+	end := next
+	for end < len(text) && end-next < 3 && isASCIILetter(text[end]) {
+		end++
+	}
+	if end < len(text) && (text[end] >= utf8.RuneSelf || text[end] == '\'') {
+		return false
+	}
+	switch text[next:end] {
+	case "s", "t", "d", "m", "ll", "re", "ve", "S", "T", "D", "M", "LL", "RE", "VE":
+		return true
+	}
+	return false
+}
+
+func isASCIILetter(c byte) bool { return c|0x20 >= 'a' && c|0x20 <= 'z' }
+
+// check looks which words are complete at a node, where the text went from from
+// to to and next follows.
+func (s *scan) check(at int32, from, to int, last, next cell) {
+	i := s.nodes[at].out
+	if at == 0 || i == 0 {
+		return
+	}
+	tail := last.kind == solid || next.kind != letter && next.kind != several && (next.kind != digit || last.kind != digit)
+	for ; ; i++ {
+		w := &s.words[i]
+		if (s.head || w.openHead) && (tail || w.openTail) && s.same(w) {
+			s.take(w, from, to, last)
+		}
+		if w.last {
+			return
+		}
+	}
+}
+
+// same compares a word with what stands for its letters.
+func (s *scan) same(w *word) bool {
+	if len(w.runs) != s.depth+1 {
+		return false
+	}
+	for k, want := range w.runs {
+		have := s.counts[k]
+		switch {
+		case have == uint16(want):
+		case !s.repeats, have < uint16(want):
+			return false
+		case have == 2 && w.letters <= 3: // "good" is not "god"
+			return false
+		}
+	}
+	if w.exact != nil {
+		for k, r := range w.exact {
+			if r != 0 && s.bases[k] != r {
+				return false
+			}
+		}
+		return true
+	}
+	// Numbers are no words: at most half of one may be digits. And $$$ is money.
+	total := s.letters + s.digits
+	return 2*s.digits <= max(total, w.letters) && (s.letters > 0 || len(w.runs) > 1)
+}
+
+// take notes that a word was found.
+func (s *scan) take(w *word, from, to int, last cell) {
+	if w.allowed {
+		s.spared = max(s.spared, s.marks(to))
+		return
+	}
+	if w.wideHead {
+		from = min(from, s.token)
+	}
+	if to <= s.found.to {
+		return
+	}
+	if w.wideTail {
+		to = s.tokenEnd(to)
+	}
+	s.found, s.after = found{from, s.marks(to), w.index}, last
+}
+
+// tokenEnd goes to the end of the letters at i.
+func (s *scan) tokenEnd(i int) int {
+	for i < len(s.text) {
+		c, n := s.read(i)
+		if c.kind != letter && c.kind != hidden && c.kind != several {
+			break
+		}
+		i += n
+	}
+	return i
+}
+
+// marks goes behind the marks at i, which belong to the character before.
+func (s *scan) marks(i int) int {
+	for i < len(s.text) {
+		c, n := s.read(i)
+		if c.kind != hidden {
+			break
+		}
+		i += n
+	}
+	return i
+}
