@@ -5,13 +5,15 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"time"
 )
 
 // Host owns the filters of one instance of relay, and the processes of those that
 // are plugins. Its methods may be called from any goroutine.
 type Host struct {
-	opts HostOptions
-	log  *slog.Logger
+	opts  HostOptions
+	log   *slog.Logger
+	times timing
 
 	open  context.Context // until Close is called
 	close context.CancelFunc
@@ -32,12 +34,32 @@ type Host struct {
 	processes int // so far
 }
 
+// timing is how long plugins have for what is no message. Tests are in a hurry.
+type timing struct {
+	start     time.Duration // until it says where it listens
+	configure time.Duration // until it is configured after that, and has answered a first ping
+	ping      time.Duration // between health pings
+	health    time.Duration // without an answer to one, until it is replaced
+	drain     time.Duration // to answer what it has
+	end       time.Duration // to end after that, when its standard input did
+
+	// short is what a process has to live for its successor to be started without
+	// delay. Of two in a row that lived shorter, the second one's successor waits,
+	// and each after it twice as long as the one before.
+	short time.Duration
+}
+
+var usual = timing{
+	start: 5 * time.Second, configure: 10 * time.Second, ping: 5 * time.Second, health: 5 * time.Second,
+	drain: 5 * time.Second, end: 2 * time.Second, short: 500 * time.Millisecond,
+}
+
 // ErrClosed is returned by a Host that was closed.
 var ErrClosed = errors.New("filter host closed")
 
 // New makes a host. It starts nothing.
 func New(opts HostOptions) *Host {
-	h := &Host{opts: opts, log: opts.Log, loose: map[*Set]struct{}{}, tallies: map[string]*tally{}}
+	h := &Host{opts: opts, log: opts.Log, times: usual, loose: map[*Set]struct{}{}, tallies: map[string]*tally{}}
 	h.open, h.close = context.WithCancel(context.Background())
 	h.hard, h.kill = context.WithCancel(context.Background())
 	return h
@@ -99,6 +121,11 @@ func (h *Host) Check(ctx context.Context, list []Options) error {
 // more than once.
 func (h *Host) Close(ctx context.Context) error {
 	h.mu.Lock()
+	if h.closed {
+		h.mu.Unlock()
+		h.gone.Wait()
+		return nil
+	}
 	h.closed = true
 	sets := make([]*Set, 0, len(h.loose)+1)
 	for s := range h.loose {

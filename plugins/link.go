@@ -24,13 +24,8 @@ import (
 )
 
 const (
-	startTimeout     = 5 * time.Second  // until the plugin says where it listens
-	configureTimeout = 10 * time.Second // until it is configured, and has answered a first ping
-
-	endGrace  = 2 * time.Second // to end, when its standard input did
 	killGrace = 5 * time.Second // to be gone after SIGKILL, which is up to the kernel
-
-	maxFrame = 64 << 20 // bytes; as the SDK has it
+	maxFrame  = 64 << 20        // bytes; as the SDK has it
 )
 
 // spec is what makes a plugin's process what it is. A filter whose spec stays the
@@ -105,7 +100,7 @@ func (l *link) start(ctx context.Context, h *Host, log *slog.Logger) ([]filter.P
 		return nil, err
 	}
 	l.api = pb.NewFilterClient(conn)
-	ctx, cancel := context.WithTimeout(ctx, configureTimeout)
+	ctx, cancel := context.WithTimeout(ctx, h.times.configure)
 	defer cancel()
 	said, err := l.api.Describe(ctx, &pb.DescribeRequest{HostVersion: h.opts.Version})
 	if err != nil {
@@ -140,7 +135,7 @@ func (l *link) connect(ctx context.Context, h *Host, log *slog.Logger) (*grpc.Cl
 		AllowedProtocols: []plugin.Protocol{plugin.ProtocolGRPC},
 		AutoMTLS:         o.MTLS,
 		SkipHostEnv:      true,
-		StartTimeout:     startTimeout,
+		StartTimeout:     h.times.start,
 		UnixSocketConfig: &plugin.UnixSocketConfig{TempDir: l.dir},
 		Logger:           hclog.NewNullLogger(), // what there is to say, we say
 		SyncStdout:       l.child.out,
@@ -169,7 +164,7 @@ func (l *link) connect(ctx context.Context, h *Host, log *slog.Logger) (*grpc.Cl
 	}()
 	// go-plugin's start knows no context, and its connecting no deadline either.
 	// The process's death ends both.
-	late, cancel := context.WithTimeout(ctx, startTimeout+time.Second)
+	late, cancel := context.WithTimeout(ctx, h.times.start+time.Second)
 	defer cancel()
 	var r result
 	select {
@@ -188,7 +183,7 @@ func (l *link) connect(ctx context.Context, h *Host, log *slog.Logger) (*grpc.Cl
 	case ctx.Err() != nil:
 		return nil, fmt.Errorf("starting it: %w", ctx.Err())
 	case strings.HasPrefix(r.err.Error(), "timeout while waiting"):
-		return nil, fmt.Errorf("it did not say within %v where it listens (the handshake on standard output)", startTimeout)
+		return nil, fmt.Errorf("it did not say within %v where it listens (the handshake on standard output)", h.times.start)
 	default:
 		return nil, fmt.Errorf("starting it: %w", r.err)
 	}

@@ -9,7 +9,6 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"os/exec"
 	"strings"
 	"sync"
 	"testing"
@@ -28,6 +27,10 @@ func TestMain(m *testing.M) {
 			play()
 			return
 		}
+		if strings.HasPrefix(os.Args[1], "role-") { // or it would test, and start itself again
+			fmt.Fprintln(os.Stderr, "no such role")
+			os.Exit(2)
+		}
 	}
 	goleak.VerifyTestMain(m)
 }
@@ -37,12 +40,15 @@ var roles = map[string]func(){
 	"role-stateless": func() {
 		filter.Plugin{Name: "words", Stateless: true, Config: filter.Configured(wordsConfig{}, words)}.Serve()
 	},
-	"role-silent": func() { fmt.Fprintln(os.Stderr, "loading the model"); _, _ = io.Copy(io.Discard, os.Stdin) },
-	"role-dies":   func() { fmt.Fprintln(os.Stderr, "no such model: fluff"); os.Exit(3) },
-	"role-host":   relayThatDies,
-	"role-flood":  flood,
-	"role-forks":  forks,
-	"role-eater":  eater,
+	"role-silent":  func() { fmt.Fprintln(os.Stderr, "loading the model"); _, _ = io.Copy(io.Discard, os.Stdin) },
+	"role-dies":    func() { fmt.Fprintln(os.Stderr, "no such model: fluff"); os.Exit(3) },
+	"role-host":    relayThatDies,
+	"role-flood":   flood,
+	"role-forks":   forks,
+	"role-eater":   eater,
+	"role-unary":   func() { serveRaw(rawServer{}) },
+	"role-garbage": func() { serveRaw(garbage{}) },
+	"role-no-grpc": noGRPC,
 	"role-noisy": func() {
 		fmt.Print("loading… ") // no end of line: the handshake comes on this one
 		fmt.Fprintln(os.Stderr, "warming up")
@@ -162,8 +168,3 @@ func status1(t *testing.T, h *Host) Status {
 	}
 	return list[0]
 }
-
-func relayThatDies() {}
-func flood()         {}
-func eater()         {}
-func forks()         { _ = exec.Command("true") }

@@ -18,7 +18,7 @@ const (
 	maxLine   = 4 << 10 // bytes of a line that are logged
 	lineBurst = 100     // lines a second that are logged of one stream
 	tailLines = 10      // of standard error, kept for the error when a start fails
-	readBurst = 8 << 20 // bytes a second that are read of one stream
+	readBurst = 4 << 20 // bytes a second that are read of one stream
 )
 
 // output turns what a plugin prints into log lines. It reads whatever comes, and
@@ -38,6 +38,7 @@ type output struct {
 	lines      int
 	bytes      int
 	suppressed int
+	closed     bool // nothing is logged any more
 }
 
 // read logs r line by line until it ends. hold, if not nil, gets each line
@@ -47,9 +48,6 @@ func (o *output) read(r io.Reader, hold func(string) bool) {
 	for {
 		line, more, err := br.ReadLine()
 		if err != nil {
-			o.reading.Lock()
-			o.report(time.Now())
-			o.reading.Unlock()
 			return
 		}
 		s := string(bytes.TrimRight(line, "\r"))
@@ -68,13 +66,14 @@ func (o *output) read(r io.Reader, hold func(string) bool) {
 // this one.
 func (o *output) pace(n int) {
 	o.reading.Lock()
-	o.bytes += n
-	over, left := o.bytes > readBurst, time.Second-time.Since(o.window)
-	if over {
-		o.bytes = 0
+	now := time.Now()
+	if now.Sub(o.window) >= time.Second {
+		o.report(now)
 	}
+	o.bytes += n
+	over, left := o.bytes > readBurst, time.Second-now.Sub(o.window)
 	o.reading.Unlock()
-	if !over || left <= 0 {
+	if !over {
 		return
 	}
 	t := time.NewTimer(left)
@@ -85,10 +84,19 @@ func (o *output) pace(n int) {
 	}
 }
 
-// Write implements io.Writer for what comes in pieces of whole lines or not: a
-// piece is logged line by line.
+// Write implements io.Writer, for what a program made with the SDK prints, which
+// comes over its connection: in pieces, of whole lines or not. Nothing is logged
+// any more when the process has ended.
 func (o *output) Write(p []byte) (int, error) {
-	o.read(bytes.NewReader(p), nil)
+	for line := range bytes.Lines(p) {
+		select {
+		case <-o.ended:
+			return len(p), nil
+		default:
+		}
+		o.line(string(bytes.TrimRight(line, "\r\n")))
+		o.pace(len(line))
+	}
 	return len(p), nil
 }
 
@@ -106,8 +114,10 @@ func (o *output) line(s string) {
 
 	o.reading.Lock()
 	defer o.reading.Unlock()
-	now := time.Now()
-	if now.Sub(o.window) >= time.Second {
+	if o.closed {
+		return
+	}
+	if now := time.Now(); now.Sub(o.window) >= time.Second {
 		o.report(now)
 	}
 	if o.lines++; o.lines > lineBurst {
@@ -124,6 +134,14 @@ func (o *output) report(now time.Time) {
 		o.log.Warn("the filter printed more than is logged", "stream", o.stream, "suppressed_lines", o.suppressed)
 	}
 	o.window, o.lines, o.bytes, o.suppressed = now, 0, 0, 0
+}
+
+// close ends the logging. Whoever still brings something has come too late.
+func (o *output) close() {
+	o.reading.Lock()
+	defer o.reading.Unlock()
+	o.report(time.Now())
+	o.closed = true
 }
 
 // last are the newest lines, for an error message.

@@ -115,6 +115,8 @@ func (c *child) watch(reading *sync.WaitGroup, outR, errR *os.File) {
 		_ = f.Close()
 	}
 	c.why = err
+	c.out.close()
+	c.errs.close()
 	close(c.ended)
 }
 

@@ -340,16 +340,17 @@ func (s *session) reason(err error) string {
 	return plain(err).Error()
 }
 
-// drain lets the plugin answer what it has, for at most limit, and ends it.
-func (s *session) drain(limit time.Duration) {
+// drain lets the plugin answer what it has, for a limited time, and ends it.
+func (s *session) drain() {
 	u := s.u
+	limit := u.host.times.drain
 	u.mu.Lock()
 	s.draining, s.idle = true, false
 	u.mu.Unlock()
 	s.signal()
 	t := time.NewTimer(limit)
 	defer t.Stop()
-	grace := endGrace
+	grace := u.host.times.end
 	select {
 	case <-s.ended:
 	case <-t.C:

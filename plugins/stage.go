@@ -138,7 +138,7 @@ func (s *stage) release() {
 		s.builtin.release()
 	}
 	if s.fresh != nil {
-		s.fresh.end(s.unit.host.hard, s.log, endGrace)
+		s.fresh.end(s.unit.host.hard, s.log, s.unit.host.times.end)
 	}
 	if s.unit != nil {
 		s.unit.release()

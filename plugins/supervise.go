@@ -8,15 +8,7 @@ import (
 )
 
 const (
-	drainLimit  = 5 * time.Second // for a process to answer what it has
-	pingEvery   = 5 * time.Second // between health pings
-	healthLimit = 5 * time.Second // without an answer to one, and a process is replaced
-	watchEvery  = 250 * time.Millisecond
-
-	// shortLife is what a process has to live for its successor to be started
-	// without delay. One that lived shorter makes the next wait, twice as long
-	// each time.
-	shortLife    = 500 * time.Millisecond
+	watchEvery   = 250 * time.Millisecond // a process's memory and health
 	firstBackoff = 50 * time.Millisecond
 	maxBackoff   = 10 * time.Second
 )
@@ -36,7 +28,7 @@ func (u *unit) supervise() {
 	defer tick.Stop()
 	pinged := time.Now()
 	var last *session
-	backoff := time.Duration(0)
+	var delay backoff
 	for {
 		u.mu.Lock()
 		closed, s := u.closed, u.session
@@ -51,7 +43,7 @@ func (u *unit) supervise() {
 			select {
 			case <-u.kick:
 			case now := <-tick.C:
-				if now.Sub(pinged) >= pingEvery {
+				if now.Sub(pinged) >= u.host.times.ping {
 					pinged = now
 					s.ping()
 				}
@@ -59,19 +51,33 @@ func (u *unit) supervise() {
 			}
 		default:
 			if last != nil {
-				if time.Since(last.link.since) >= shortLife {
-					backoff = 0
-				} else {
-					backoff = min(max(firstBackoff, 2*backoff), maxBackoff)
-				}
+				delay.died(time.Since(last.link.since) < u.host.times.short)
 				u.bury(last, nil)
 				last = nil
 			}
-			if !u.restart(backoff) {
-				backoff = min(max(firstBackoff, 2*backoff), maxBackoff)
+			if !u.restart(delay.next()) {
+				delay.died(true)
 			}
 		}
 	}
+}
+
+// backoff is how long the next start waits.
+type backoff struct{ short int } // processes in a row that lived shortly, or not at all
+
+func (b *backoff) died(short bool) {
+	if !short {
+		b.short = 0
+		return
+	}
+	b.short++
+}
+
+func (b *backoff) next() time.Duration {
+	if b.short < 2 {
+		return 0
+	}
+	return min(firstBackoff<<min(b.short-2, 16), maxBackoff)
 }
 
 // bury removes what is left of a session's process, when another took its place.
@@ -183,8 +189,8 @@ func (u *unit) inspect(s *session) {
 	}
 	u.lates.prune(now)
 	u.mu.Unlock()
-	if asked := s.asked.Load(); asked != 0 && now.Sub(time.Unix(0, asked)) >= healthLimit {
-		u.log.Error("the plugin answers nothing and is taken for frozen", "pid", s.link.child.pid(), "for", healthLimit)
+	if asked := s.asked.Load(); asked != 0 && now.Sub(time.Unix(0, asked)) >= u.host.times.health {
+		u.log.Error("the plugin answers nothing and is taken for frozen", "pid", s.link.child.pid(), "for", u.host.times.health)
 		s.kill("it was frozen: no answer to a ping")
 		return
 	}
@@ -203,7 +209,7 @@ func (u *unit) install(l *link) {
 	u.mu.Lock()
 	if u.closed {
 		u.mu.Unlock()
-		u.work.Go(func() { l.end(u.host.hard, u.log, endGrace) })
+		u.work.Go(func() { l.end(u.host.hard, u.log, u.host.times.end) })
 		return
 	}
 	old := u.attach(l)
@@ -212,7 +218,7 @@ func (u *unit) install(l *link) {
 	}
 	u.mu.Unlock()
 	if old != nil {
-		u.work.Go(func() { old.drain(drainLimit) })
+		u.work.Go(old.drain)
 	}
 	u.look()
 }
@@ -232,7 +238,7 @@ func (u *unit) release() {
 	u.look()
 	<-u.over
 	if s != nil {
-		s.drain(drainLimit)
+		s.drain()
 	}
 	u.mu.Lock()
 	u.session = nil
