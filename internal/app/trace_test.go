@@ -1,0 +1,240 @@
+package app_test
+
+import (
+	"fmt"
+	"net/http"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	client "github.com/wsrelay/relay/client/go"
+	"github.com/wsrelay/relay/internal/bus/redisbus/redistest"
+	"github.com/wsrelay/relay/telemetry"
+	"github.com/wsrelay/relay/telemetry/telemetrytest"
+	"github.com/wsrelay/relay/telemetry/tracetree"
+)
+
+// traced is a configuration whose traces go to a collector.
+func traced(yaml func(string) string, otlp, more string) func(redis string) string {
+	return func(redis string) string {
+		return yaml(redis) + fmt.Sprintf("\ntelemetry: {traces: {otlp: %q, %s}}\n", otlp, more)
+	}
+}
+
+// of picks the spans of one trace.
+func of(list []*tracetree.Span, id string) (spans []*tracetree.Span) {
+	for _, s := range list {
+		if s.TraceID == id {
+			spans = append(spans, s)
+		}
+	}
+	return spans
+}
+
+// A message over two instances, through a plugin and Redis, is one trace whose id
+// is the message's.
+func TestAMessageIsOneTrace(t *testing.T) {
+	col := telemetrytest.NewCollector(t)
+	tb := newTable(t, traced(filtered(t, ""), col.GRPC, "sample: 100%"), redistest.Start(t).URL())
+	ack := tb.ann.do(say("!modify hello"))
+	e := tb.bob.next("chat")
+	if want := "00-" + ack.MessageID + "-"; !strings.HasPrefix(e.Traceparent, want) || !strings.HasSuffix(e.Traceparent, "-01") {
+		t.Errorf("the member's traceparent is %q", e.Traceparent)
+	}
+	spans := of(col.Wait(t, func(l []*tracetree.Span) bool { return len(of(l, ack.MessageID)) >= 7 }), ack.MessageID)
+	roots := tracetree.Trees(spans)
+	want := `process *  CONSUMER  relay  links=1
+  filter obey  CLIENT  relay
+    obey  SERVER  relay-filter-obey
+  policy publish  INTERNAL  relay
+  publish *  PRODUCER  relay
+    deliver *  CONSUMER  relay
+    deliver *  CONSUMER  relay
+`
+	if got := tracetree.Shape(roots); got != want {
+		t.Errorf("the tree is\n%s\nwant\n%s", got, want)
+	}
+	written := 0
+	roots[0].Walk(func(s *tracetree.Span, _ int) {
+		switch s.Name {
+		case "process *":
+			if s.Attrs["messaging.message.id"] != ack.MessageID || s.Attrs["user.id"] != "ann" || s.Attrs["relay.connection.id"] != tb.ann.Welcome().ConnectionID || s.Attrs["messaging.destination.name"] != "r" {
+				t.Errorf("process says %v", s.Attrs)
+			}
+		case "filter obey":
+			if s.Attrs["relay.filter.verdict"] != "modify" {
+				t.Errorf("filter says %v", s.Attrs)
+			}
+		case "deliver *":
+			if s.Attrs["relay.fanout.enqueued"] != s.Attrs["relay.fanout.written"] {
+				t.Errorf("deliver says %v", s.Attrs)
+			}
+			var n int
+			_, _ = fmt.Sscan(s.Attrs["relay.fanout.written"], &n)
+			written += n
+		}
+	})
+	if written != 2 { // bob, and ann's other socket; ann herself has the ack
+		t.Errorf("written to %d sockets, want 2", written)
+	}
+}
+
+// At 0 % everything that goes wrong is a trace all the same, under the token
+// bucket.
+func TestWhatGoesWrongIsPromoted(t *testing.T) {
+	col := telemetrytest.NewCollector(t)
+	tb := newTable(t, traced(filtered(t, ""), col.HTTP, "protocol: http, sample: 0%, promote: 100/s"), redistest.Start(t).URL())
+	tb.ann.do(say("nothing to tell of this one"))
+	tb.ann.refused(say("!reject no"))
+	tb.ann.refused(say("!error"))
+	dropped := tb.ann.do(say("!drop"))
+	tb.ann.refused(&client.Request{Type: "chat", RoomID: "r", Message: text(strings.Repeat("x", 20<<10))})
+	want := map[string]bool{"rejected": true, "filter_unavailable": true, "too_large": true}
+	spans := col.Wait(t, func(l []*tracetree.Span) bool {
+		found := map[string]bool{}
+		for _, s := range l {
+			if strings.HasPrefix(s.Name, "process") {
+				found[s.Attrs["error.type"]] = true
+			}
+		}
+		for w := range want {
+			if !found[w] {
+				return false
+			}
+		}
+		return len(of(l, dropped.MessageID)) > 0
+	})
+	for _, s := range spans {
+		if s.Name == "process *" && s.Attrs["error.type"] != "" && !s.Failed {
+			t.Errorf("%s: the status does not say that it failed", s.Attrs["error.type"])
+		}
+	}
+}
+
+// A client's traceparent counts as far as the endpoint says.
+func TestTraceparentOfAClient(t *testing.T) {
+	const parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+	for mode, check := range map[string]func(t *testing.T, id string, l []*tracetree.Span) bool{
+		"trust": func(t *testing.T, id string, l []*tracetree.Span) bool {
+			for _, s := range of(l, "0af7651916cd43dd8448eb211c80319c") {
+				if s.Name == "process *" {
+					return s.ParentID == "b7ad6b7169203331" && s.Attrs["messaging.message.id"] == id
+				}
+			}
+			return false
+		},
+		"link": func(t *testing.T, id string, l []*tracetree.Span) bool {
+			for _, s := range of(l, id) {
+				for _, link := range s.Links {
+					if link.TraceID == "0af7651916cd43dd8448eb211c80319c" {
+						return true
+					}
+				}
+			}
+			return false
+		},
+	} {
+		t.Run(mode, func(t *testing.T) {
+			col := telemetrytest.NewCollector(t)
+			yaml := strings.Replace(open, "auth: [guests],", "auth: [guests], trace: {client: "+mode+", sample: 100%},", 1)
+			i := start(t, yaml+fmt.Sprintf("telemetry: {traces: {otlp: %q}}\n", col.GRPC))
+			p := dial(t, i.url(), client.Options{})
+			p.do(&client.Request{Type: "join", RoomID: "r", User: user("ann")})
+			if err := p.SendRaw([]byte(`{"type":"chat","id":"t","roomId":"r","message":1,"traceparent":"` + parent + `"}`)); err != nil {
+				t.Fatal(err)
+			}
+			ack := p.next("ack")
+			col.Wait(t, func(l []*tracetree.Span) bool { return check(t, ack.MessageID, l) })
+		})
+	}
+}
+
+// A debug token makes every write a span, whatever the share.
+func TestDebugTokens(t *testing.T) {
+	col := telemetrytest.NewCollector(t)
+	key := strings.Repeat("k", 32)
+	yaml := strings.Replace(open, `admin: {listen: "127.0.0.1:0"}`, `admin: {listen: "127.0.0.1:0", key: "`+key+`"}`, 1)
+	i := start(t, yaml+fmt.Sprintf("telemetry: {traces: {otlp: %q, sample: 0%%}}\n", col.GRPC))
+	bob := dial(t, i.url(), client.Options{})
+	bob.do(&client.Request{Type: "join", RoomID: "r", User: user("bob")})
+	for _, c := range []struct {
+		token string
+		good  bool
+	}{{debugToken(t, key), true}, {debugToken(t, strings.Repeat("x", 32)), false}} {
+		ann := dial(t, i.url(), client.Options{Header: http.Header{"Relay-Debug": {c.token}}})
+		ann.do(&client.Request{Type: "join", RoomID: "r", User: user("ann")})
+		ack := ann.do(say("hello"))
+		if e := bob.next("chat"); (e.Traceparent != "") != c.good {
+			t.Errorf("good %v: traceparent %q", c.good, e.Traceparent)
+		}
+		if !c.good {
+			continue
+		}
+		col.Wait(t, func(l []*tracetree.Span) bool {
+			for _, s := range of(l, ack.MessageID) {
+				if s.Name == "write" && s.Attrs["relay.connection.id"] == bob.Welcome().ConnectionID {
+					return true
+				}
+			}
+			return false
+		})
+	}
+	if strings.Contains(i.logs.String(), "relay-debug.") {
+		t.Error("a debug token is in the log")
+	}
+}
+
+// What metrics say after some traffic, and that no room and no user is a label.
+func TestMetricsTellWhatHappened(t *testing.T) {
+	y := strings.Replace(filtered(t, "")("url: x"), "redis: {url: x}\n", "", 1)
+	i := start(t, y)
+	ann, bob := dial(t, i.url(), client.Options{}), dial(t, i.url(), client.Options{})
+	ann.do(&client.Request{Type: "join", RoomID: "a-room", User: user("ann-the-user")})
+	bob.do(&client.Request{Type: "join", RoomID: "a-room", User: user("bob-the-user")})
+	ann.do(&client.Request{Type: "chat", RoomID: "a-room", Message: text("hello")})
+	ann.refused(&client.Request{Type: "chat", RoomID: "a-room", Message: text("!reject x")})
+	bob.next("chat")
+	_, body := status(t, "http://"+i.AdminAddr().String()+"/metrics", nil)
+	for _, want := range []string{
+		`relay_connections{relay_endpoint="/ws"} 2`,
+		`relay_messages_total{messaging_destination_template="*",result="accepted"} 1`,
+		`relay_messages_total{messaging_destination_template="*",result="rejected"} 1`,
+		`relay_rooms 1`,
+		`relay_members 2`,
+		`relay_filter_verdicts_total{relay_filter_name="obey",relay_filter_verdict="reject"} 1`,
+		`relay_filter_up{relay_filter_name="obey"} 1`,
+		`relay_fanout_size_count{messaging_destination_template="*"} 1`,
+		`messaging_process_duration_seconds_count`,
+		`relay_filter_duration_seconds_count{relay_filter_name="obey",relay_filter_verdict="allow"} 3`,
+		`relay_config_last_reload_ok 1`,
+		`relay_build_info{`,
+		`relay_bus_up 1`,
+	} {
+		if !strings.Contains(body, want) {
+			t.Errorf("no %s", want)
+		}
+	}
+	if t.Failed() {
+		t.Log(regexp.MustCompile(`(?m)^(#|go_|process_).*\n`).ReplaceAllString(body, ""))
+	}
+	for _, secret := range []string{"a-room", "ann-the-user"} {
+		if strings.Contains(body, secret) {
+			t.Errorf("metrics name %s", secret)
+		}
+	}
+}
+
+// debugToken is what `relay token --debug` prints.
+func debugToken(t *testing.T, key string) string {
+	t.Helper()
+	k, err := telemetry.NewDebugKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	token, err := k.Sign(time.Now(), time.Now().Add(time.Minute))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return token
+}
