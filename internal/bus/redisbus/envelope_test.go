@@ -1,6 +1,7 @@
 package redisbus
 
 import (
+	"errors"
 	"fmt"
 	"reflect"
 	"strings"
@@ -18,6 +19,8 @@ func sample() *bus.Event {
 }
 
 // FuzzEnvelopeRoundTrip: decode(encode(e)) == e for every event that travels.
+// Fuzz by a count (-fuzztime 200000x): up to Go 1.26, one that ends by the clock
+// may fail with "context deadline exceeded" and nothing wrong (go.dev/issue/75804).
 func FuzzEnvelopeRoundTrip(f *testing.F) {
 	f.Add(byte(1), "id", int64(5), "member", []byte("user"), "conn", "key", "reason", []byte("body"), []byte("trace"), uint64(3))
 	f.Add(byte(4), "", int64(-1), "", []byte{}, "", "", "", []byte{}, []byte{}, uint64(0))
@@ -62,8 +65,8 @@ func FuzzFrame(f *testing.F) {
 	f.Fuzz(func(t *testing.T, s string) {
 		fr, err := decodeFrame("room", s)
 		if err != nil {
-			if fr.event != nil && err == nil {
-				t.Fatal("an event and an error")
+			if !errors.Is(err, errForeign) {
+				t.Fatal(err)
 			}
 			return
 		}

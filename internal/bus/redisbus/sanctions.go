@@ -92,7 +92,7 @@ func (s *sanctions) run() {
 	ctx := s.bus.ctx
 	due := time.NewTimer(s.pause())
 	defer due.Stop()
-	for ctx.Err() == nil {
+	for failing := false; ctx.Err() == nil; {
 		var err error
 		select {
 		case <-ctx.Done():
@@ -104,10 +104,14 @@ func (s *sanctions) run() {
 			due.Reset(s.pause())
 		}
 		if err == nil || ctx.Err() != nil {
+			failing = false
 			continue
 		}
 		s.bus.stats.Errors.Add(1)
-		s.bus.log.Warn("the sanctions could not be read; those last known hold", "redis", s.bus.where, "error", err)
+		if !failing {
+			failing = true
+			s.bus.log.Warn("the sanctions could not be read; those last known hold", "redis", s.bus.where, "error", err)
+		}
 		again := time.NewTimer(500 * time.Millisecond)
 		select {
 		case <-again.C:
