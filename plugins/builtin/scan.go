@@ -9,20 +9,20 @@ import (
 // as many walks, so scanning takes time in proportion to the text.
 const reach = 2 * maxLetters
 
-// A reading is one way to take characters that may be two things. A text that has
-// such characters is scanned once for each reading that makes a difference.
+// A reading is one way to take characters that may be two things. Words that
+// begin at a place are looked for in every reading that makes a difference there.
 type reading uint8
 
 const (
 	signsApart reading = 1 << iota // $ @ ! are punctuation, not letters
 	onesAreEls                     // 1 ! | are l, not i
+	readings                       // how many there are
 )
 
-// scan looks through one text in one reading.
+// scan looks through one text.
 type scan struct {
 	*lexicon
 	text string
-	as   reading
 
 	// Where it stands.
 	at       int
@@ -31,20 +31,20 @@ type scan struct {
 	token    int  // where the letters before at began
 	spared   int  // the text is allowed up to here
 
-	// Of the text so far: characters that other readings take otherwise.
-	signs, ones bool
-
 	steps int // taken by walks, for tests that bound them
 
-	// Of the current walk: what stands for each letter of the path.
-	counts  [maxLetters]uint16
-	bases   [maxLetters]rune // mixed where it differs
-	depth   int              // the last one's index
-	letters int              // that are letters
-	digits  int              // that are digits for letters
-	head    bool             // it began where a word may
-	found   found            // the longest
-	after   cell             // the letter that found ends with
+	// Of the current walk: how it reads, whether it met characters that other
+	// readings take otherwise, and what stands for each letter of the path.
+	as          reading
+	signs, ones bool
+	counts      [maxLetters]uint16
+	bases       [maxLetters]rune // mixed where it differs
+	depth       int              // the last one's index
+	letters     int              // that are letters
+	digits      int              // that are digits for letters
+	head        bool             // it began where a word may
+	found       found            // the longest
+	after       cell             // the letter that found ends with
 }
 
 // found is a place in a text that has a word.
@@ -53,11 +53,8 @@ type found struct {
 	index    int // in the list
 }
 
-// start makes s ready for a text.
-func (s *scan) start(l *lexicon, text string, as reading) {
-	s.lexicon, s.text, s.as = l, text, as
-	s.at, s.previous, s.fresh, s.token, s.spared = 0, cell{}, true, 0, 0
-}
+// newScan is a scan of a text from its beginning.
+func newScan(l *lexicon, text string) scan { return scan{lexicon: l, text: text, fresh: true} }
 
 // read tells what the character at i is.
 func (s *scan) read(i int) (cell, int) {
@@ -85,7 +82,7 @@ func (s *scan) ambiguous(c cell) cell {
 			return cell{base: c.base}
 		}
 	}
-	if s.leet && (c.base == '1' || c.base == '!' || c.base == '|') {
+	if s.isOne(c) {
 		s.ones = true
 		if s.as&onesAreEls != 0 {
 			c.class = s.el
@@ -94,37 +91,73 @@ func (s *scan) ambiguous(c cell) cell {
 	return c
 }
 
+// isOne reports whether c reads as i or as l.
+func (s *scan) isOne(c cell) bool {
+	return (c.base == '1' || c.base == '!' || c.base == '|') && s.leet
+}
+
 // next finds the next place that has a word, from left to right, and of those
 // that begin there the longest.
 func (s *scan) next() (found, bool) {
 	for s.at < len(s.text) {
 		i := s.at
+		s.as = 0
 		c, n := s.read(i)
 		s.at += n
-		switch c.kind {
-		case hidden:
-			continue
-		case gap, space:
-			s.previous, s.fresh = c, true
+		if c.kind <= hidden {
+			if c.kind != hidden {
+				s.previous, s.fresh = c, true
+			}
 			continue
 		}
 		previous, fresh := s.previous, s.fresh
 		s.previous, s.fresh = c, false
-		if fresh || previous.kind != letter {
+		inside := !fresh && joined(previous, c)
+		if !inside {
 			s.token = i
 		}
-		s.head = fresh || c.kind == solid || !joined(previous, c)
-		if c.class == 0 && c.kind != several || !s.head && !s.anyStart || !fresh && c.class == previous.class && c.kind != several {
+		s.head = !inside || c.kind == solid
+		if !s.head && !s.anyStart {
+			if c.kind == letter {
+				s.skip()
+			}
 			continue
 		}
-		if s.walkFrom(i, fresh) {
-			if f := s.found; f.to > s.spared {
-				s.at, s.token, s.previous = f.to, f.to, s.after
-				return f, true
-			}
+		again := !fresh && c.class == previous.class && previous.kind != sign // a run is one letter
+		if c.kind != several && (again || s.none(c)) {
+			continue
+		}
+		if s.walkFrom(i, n, c, fresh) && s.found.to > s.spared {
+			s.at, s.token, s.previous = s.found.to, s.found.to, s.after
+			return s.found, true
 		}
 	}
 	return found{}, false
+}
+
+// skip goes over letters inside of a word, as far as they are ASCII.
+func (s *scan) skip() {
+	i := s.at
+	for i < len(s.text) && s.text[i] < utf8.RuneSelf && s.ascii[s.text[i]].kind == letter {
+		i++
+	}
+	if i > s.at {
+		s.at, s.previous = i, s.ascii[s.text[i-1]]
+	}
+}
+
+// none reports whether it is plain at once that no word begins with c, which
+// ends before at: in ordinary texts, the first two letters mostly tell.
+func (s *scan) none(c cell) bool {
+	first := s.step(0, c.class)
+	if first == 0 {
+		return !s.isOne(c) || s.step(0, s.el) == 0
+	}
+	if c.kind != letter || s.at >= len(s.text) || s.text[s.at] >= utf8.RuneSelf {
+		return false
+	}
+	next := s.ascii[s.text[s.at]]
+	return next.kind == letter && next.class != c.class && s.step(first, next.class) == 0 && s.nodes[first].out == 0
 }
 
 // joined reports whether two characters side by side are of one word or number.
@@ -132,21 +165,37 @@ func joined(a, b cell) bool {
 	return a.kind == letter || a.kind == digit && b.kind == digit
 }
 
-// walkFrom looks for words that begin at i, and for letters spaced out one by
-// one from there.
-func (s *scan) walkFrom(i int, fresh bool) bool {
-	s.found = found{to: -1}
+// walkFrom looks for words that begin with the character c of n bytes at i, in
+// every reading, and for letters spaced out one by one from there.
+func (s *scan) walkFrom(i, n int, c cell, fresh bool) bool {
+	s.found.to = -1
+	s.signs, s.ones = c.kind == sign, s.isOne(c)
+	spaced := s.spacing && fresh && s.alone(i+n)
 	s.walk(i, false)
-	if s.spacing && fresh {
-		if _, n := s.read(i); s.alone(i + n) {
+	if spaced {
+		s.walk(i, true)
+	}
+	if !s.signs && !s.ones {
+		return s.found.to >= 0
+	}
+	for s.as = 1; s.as < readings; s.as++ {
+		if s.as&signsApart != 0 && (!s.signs || c.kind == sign) || s.as&onesAreEls != 0 && (!s.ones || s.el == 0) {
+			continue
+		}
+		s.walk(i, false)
+		if spaced {
 			s.walk(i, true)
 		}
 	}
+	s.as = 0
 	return s.found.to >= 0
 }
 
 // alone reports whether white space follows at i, perhaps after punctuation.
 func (s *scan) alone(i int) bool {
+	if i < len(s.text) && isASCIILetter(s.text[i]) { // mostly
+		return false
+	}
 	for n := 0; i < len(s.text) && n < 4; n++ {
 		c, size := s.read(i)
 		if c.kind == space {

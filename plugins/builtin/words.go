@@ -193,29 +193,9 @@ func parseTerm(text string) (t term, problem string) {
 
 // hit reports whether a text has one of the words.
 func (w *words) hit(text string) bool {
-	var s scan
-	return w.readings(&s, text, func() bool {
-		_, ok := s.next()
-		return ok
-	})
-}
-
-// readings calls look once for each reading of a text that makes a difference,
-// until it returns true.
-func (w *words) readings(s *scan, text string, look func() bool) bool {
-	s.start(w.lexicon, text, 0)
-	if look() {
-		return true
-	}
-	for _, as := range [...]reading{signsApart, onesAreEls, signsApart | onesAreEls} {
-		if as&signsApart != 0 && !s.signs || as&onesAreEls != 0 && (!s.ones || s.el == 0) {
-			continue
-		}
-		if s.start(w.lexicon, text, as); look() {
-			return true
-		}
-	}
-	return false
+	s := newScan(w.lexicon, text)
+	_, ok := s.next()
+	return ok
 }
 
 // rounds is how often a text is masked over again, because what is left could be
@@ -225,9 +205,7 @@ const rounds = 4
 // cover masks the words of a text. False: there would always be more.
 func (w *words) cover(text string) (string, bool) {
 	for range rounds {
-		for as := range (signsApart | onesAreEls) + 1 {
-			text = w.coverOnce(text, as)
-		}
+		text = w.coverOnce(text)
 		if !w.hit(text) {
 			return text, true
 		}
@@ -235,10 +213,9 @@ func (w *words) cover(text string) (string, bool) {
 	return text, false
 }
 
-// coverOnce masks the words that one reading finds.
-func (w *words) coverOnce(text string, as reading) string {
-	var s scan
-	s.start(w.lexicon, text, as)
+// coverOnce masks what one scan finds.
+func (w *words) coverOnce(text string) string {
+	s := newScan(w.lexicon, text)
 	var out []byte
 	done := 0
 	for {
@@ -249,9 +226,6 @@ func (w *words) coverOnce(text string, as reading) string {
 		out = append(out, text[done:f.from]...)
 		out = cover(out, text[f.from:f.to], w.mask)
 		done = f.to
-	}
-	if done == 0 {
-		return text
 	}
 	return string(append(out, text[done:]...))
 }
