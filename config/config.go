@@ -195,7 +195,7 @@ type History struct {
 
 // Telemetry is what relay tells about itself.
 type Telemetry struct {
-	Service string  `key:"service" default:"relay" doc:"Name of this service in logs, traces and metrics."`
+	Service string  `key:"service" doc:"Name of this service in logs, traces and metrics. Default: what OTEL_SERVICE_NAME says, or relay."`
 	Traces  *Traces `key:"traces" doc:"Each message as a trace. Absent: none."`
 	Metrics Metrics `key:"metrics" doc:"Numbers, for Prometheus and others."`
 	Log     Log     `key:"log" doc:"Logs, to standard error."`
@@ -249,4 +249,13 @@ func (c *Config) DevFilter(name string, command []string, mtls string) {
 	for i := range c.Rooms {
 		c.Rooms[i].Filters = append(c.Rooms[i].Filters, name)
 	}
+}
+
+// DevTraces makes every message of dev mode a trace, which goes where the
+// OTEL_EXPORTER_OTLP_* variables say.
+func (c *Config) DevTraces() {
+	t := withDefaults[Traces]()
+	t.UI = "http://localhost:16686/trace/{traceId}"
+	_ = t.Sample.UnmarshalText([]byte("100%"))
+	c.Telemetry.Traces = &t
 }

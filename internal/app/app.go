@@ -101,7 +101,7 @@ func New(cfg *config.Config, src *config.Source, opt Options) (*App, error) {
 	}
 	a.filters = plugins.New(plugins.HostOptions{Log: a.log, Instance: a.instance, Version: opt.Version})
 	a.rooms = room.New(room.Options{
-		Bus: a.bus, Rules: a.rules(cfg, parts, nil), Log: a.log, Traces: a.telemetry.Traces, Metrics: a.telemetry.Metrics,
+		Bus: a.bus, Rules: a.rules(cfg, parts, nil), Log: a.log, Traces: a.telemetry.Traces, Metrics: a.telemetry.Metrics, Hints: opt.Dev,
 		System: busSystem(cfg), Publish: busOperations(cfg), Everywhere: func(s *bus.Sanction) {
 			if g := a.gateway.Load(); g != nil {
 				g.Sanctioned(s)

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -78,6 +79,11 @@ func (s *serveCommand) configuration(ctx context.Context) (*config.Config, *conf
 // devConfig is what dev mode runs, with its filters built.
 func (s *serveCommand) devConfig(ctx context.Context) (*config.Config, *config.Source, error) {
 	cfg := config.Dev()
+	for _, kv := range s.env.Environ {
+		if to, ok := strings.CutPrefix(kv, "OTEL_EXPORTER_OTLP_ENDPOINT="); ok && to != "" {
+			cfg.DevTraces() // whoever has a collector wants to see something
+		}
+	}
 	if s.plugins == nil {
 		var err error
 		if s.plugins, err = newDevFilters(s.filters); err != nil {
@@ -101,7 +107,7 @@ func (s *serveCommand) run(ctx context.Context) error {
 		return err
 	}
 	log, err := telemetry.NewLog(telemetry.LogOptions{
-		Level: cfg.Telemetry.Log.Level, Format: cfg.Telemetry.Log.Format, Service: cfg.Telemetry.Service, Output: s.env.Err,
+		Level: cfg.Telemetry.Log.Level, Format: cfg.Telemetry.Log.Format, Service: cmp.Or(cfg.Telemetry.Service, os.Getenv("OTEL_SERVICE_NAME"), "relay"), Output: s.env.Err,
 	})
 	if err != nil {
 		return err

@@ -17,8 +17,8 @@ type Reply func(*bus.Entered) *wire.Frame
 // repeat of the same create by the same user succeed.
 func (g *Registry) Create(ctx context.Context, a *Actor, sink Sink, roomID, key string, reply Reply) (*Seat, *wire.Error) {
 	ru := g.force.Load().match(roomID)
-	if ru.policy == nil || !g.allow(ru, policy.Create, a, roomID) {
-		return nil, g.refuse(wire.Forbidden, roomID, "this room may not be created by you")
+	if e := g.may(ru, policy.Create, g.input(ru, a, roomID), "this room may not be created by you"); e != nil {
+		return nil, e
 	}
 	if e := g.admit(ctx, a, ru, roomID); e != nil {
 		return nil, e
@@ -35,8 +35,8 @@ func (g *Registry) Create(ctx context.Context, a *Actor, sink Sink, roomID, key 
 // nobody can find out which rooms exist.
 func (g *Registry) Join(ctx context.Context, a *Actor, sink Sink, roomID string, resume *bus.Position, reply Reply) (*Seat, *wire.Error) {
 	ru := g.force.Load().match(roomID)
-	if ru.policy == nil || !g.allow(ru, policy.Join, a, roomID) {
-		return nil, g.refuse(wire.Forbidden, roomID, "this room may not be joined by you")
+	if e := g.may(ru, policy.Join, g.input(ru, a, roomID), "this room may not be joined by you"); e != nil {
+		return nil, e
 	}
 	if e := g.admit(ctx, a, ru, roomID); e != nil {
 		return nil, e
@@ -44,7 +44,7 @@ func (g *Registry) Join(ctx context.Context, a *Actor, sink Sink, roomID string,
 	e := entry(ru.policy, a, roomID)
 	g.resume(e, resume)
 	e.Create = bus.MustExist
-	if g.allow(ru, policy.Create, a, roomID) {
+	if ru.policy.Allow(policy.Create, g.input(ru, a, roomID)).Allowed {
 		e.Create = bus.MayCreate
 	}
 	return g.enter(ctx, a, sink, ru, e, reply)
@@ -99,8 +99,20 @@ func (r *Room) hush(s *Seat) bool {
 	return true
 }
 
-func (g *Registry) allow(ru *rules, act policy.Action, a *Actor, roomID string) bool {
-	return ru.policy.Allow(act, g.input(ru, a, roomID)).Allowed
+// may asks a rule, and says what is wrong where it does not allow something: to
+// developers in dev mode with the rule that decided.
+func (g *Registry) may(ru *rules, act policy.Action, in *policy.Input, message string) *wire.Error {
+	d := policy.Decision{Rule: "rooms", Why: "no entry matches this room, and what none matches is forbidden"}
+	if ru.policy != nil {
+		if d = ru.policy.Allow(act, in); d.Allowed {
+			return nil
+		}
+	}
+	e := g.refuse(wire.Forbidden, in.RoomID, message)
+	if g.opt.Hints {
+		e.Hint = d.Rule + ": " + d.Why
+	}
+	return e
 }
 
 // input is what rules see of somebody who is not in the room.

@@ -50,7 +50,7 @@ func (g *Registry) enqueue(l *Lane, ru *rules, q *Query, m *bus.Message, publish
 			switch r.Action {
 			case filter.ActionReject:
 				g.stats.Refused.Add(1)
-				end(r, rejection(r, m.Event.Room))
+				end(r, g.rejection(r, m.Event.Room))
 			case filter.ActionDrop, filter.ActionShadow:
 				quiet(r)
 			default:
@@ -66,11 +66,15 @@ func (g *Registry) enqueue(l *Lane, ru *rules, q *Query, m *bus.Message, publish
 }
 
 // rejection is what the sender of a refused message is told.
-func rejection(r *Ruling, roomID string) *wire.Error {
+func (g *Registry) rejection(r *Ruling, roomID string) *wire.Error {
+	e := &wire.Error{Code: wire.Rejected, RoomID: roomID, Message: "a filter refused this", Reason: r.Reason, ReasonCode: r.Code}
 	if r.Unavailable {
-		return &wire.Error{Code: wire.FilterUnavailable, RoomID: roomID, Retry: true, Message: "the message could not be checked right now; try again"}
+		e = &wire.Error{Code: wire.FilterUnavailable, RoomID: roomID, Retry: true, Message: "the message could not be checked right now; try again"}
 	}
-	return &wire.Error{Code: wire.Rejected, RoomID: roomID, Message: "a filter refused this", Reason: r.Reason, ReasonCode: r.Code}
+	if g.opt.Hints && r.Filter != "" {
+		e.Hint = "filters." + r.Filter
+	}
+	return e
 }
 
 // askJoin lets the filters judge a join.
@@ -86,7 +90,7 @@ func (g *Registry) askJoin(ctx context.Context, a *Actor, ru *rules, roomID stri
 		g.consequences(q, r)
 		if r.Action != filter.ActionAllow && r.Action != filter.ActionModify {
 			g.stats.Refused.Add(1)
-			return rejection(r, roomID)
+			return g.rejection(r, roomID)
 		}
 		return nil
 	case <-ctx.Done():
@@ -102,7 +106,7 @@ func (g *Registry) consequences(q *Query, r *Ruling) {
 	}
 	for _, f := range r.Flags {
 		g.stats.Flagged.Add(1)
-		g.log.Info("flagged", "filter", f.Filter, "label", f.Label, "score", f.Score, "message", q.ID.String(), "room", q.Room, "user", q.Actor.Identity.ID)
+		g.log.Info("flagged", append([]any{"filter", f.Filter, "label", f.Label, "score", f.Score, "room", q.Room, "user", q.Actor.Identity.ID, "connection", q.Actor.Conn}, g.about(q.ID)...)...)
 	}
 	for _, s := range r.Sanctions {
 		g.sentence(q, s)
@@ -146,11 +150,20 @@ func (g *Registry) audit(what, actor, target, room, reason string, message bus.M
 	if i := slices.Index(auditActions[:], what); i >= 0 {
 		g.stats.audits[i].Add(1)
 	}
-	args := []any{"action", what, "actor", actor, "target", target, "room", room, "reason", reason}
-	if !message.IsZero() {
-		args = append(args, "message", message.String())
+	g.log.Info("audit", append([]any{"action", what, "actor", actor, "target", target, "room", room, "reason", reason}, g.about(message)...)...)
+}
+
+// about names a message in a log line: its id is that of its trace, which the
+// line links to where there is a place to look at traces.
+func (g *Registry) about(message bus.MessageID) []any {
+	if message.IsZero() {
+		return nil
 	}
-	g.log.Info("audit", args...)
+	args := []any{"trace_id", message.String()}
+	if url := g.opt.Traces.URL(telemetry.Context{TraceID: message, Flags: telemetry.FlagSampled}); url != "" {
+		args = append(args, "trace", url)
+	}
+	return args
 }
 
 // aside runs what needs the network and nobody waits for, a bounded number at a
@@ -236,7 +249,7 @@ func (w *afterwards) published(res bus.Result) {
 func (w *afterwards) redact(r *Ruling) {
 	if w.pos.Seq == 0 {
 		w.g.stats.AsideDropped.Add(1)
-		w.g.log.Warn("a filter took back a message that is stored nowhere", "filter", r.Filter, "message", w.q.ID.String(), "room", w.q.Room)
+		w.g.log.Warn("a filter took back a message that is stored nowhere", "filter", r.Filter, "room", w.q.Room, "trace_id", w.q.ID.String())
 		return
 	}
 	by := "filter:" + r.Filter

@@ -92,7 +92,7 @@ func (s *Seat) Publish(c Chat, ack Ack) *wire.Error {
 func (s *Seat) accept(a *Actor, ru *rules, c *Chat) (*bus.Message, *wire.Error) {
 	g := s.room.reg
 	if !s.mayPublish(a, ru) {
-		return nil, g.refuse(wire.Forbidden, s.room.id, "you may not publish in this room")
+		return nil, g.may(ru, policy.Publish, ru.input(s.room, a, true), "you may not publish in this room")
 	}
 	if e := g.sanctioned(a, s.room.id, bus.Mute); e != nil {
 		return nil, e
@@ -198,8 +198,9 @@ func (g *Registry) message(a *Actor, ru *rules, roomID string, l *limiter, c *Ch
 // the connection's lane for such messages.
 func (g *Registry) PublishFrom(a *Actor, l *Lane, roomID string, c Chat, ack Ack) *wire.Error {
 	ru := g.force.Load().match(roomID)
-	if ru.policy == nil || !g.allow(ru, policy.Publish, a, roomID) {
-		return g.refuse(wire.NotMember, roomID, "join the room first")
+	if e := g.may(ru, policy.Publish, g.input(ru, a, roomID), "join the room first"); e != nil {
+		e.Code = wire.NotMember
+		return e
 	}
 	if e := g.sanctioned(a, roomID, bus.Ban, bus.Mute); e != nil {
 		return e
@@ -310,8 +311,8 @@ const defaultPage = 100
 func (s *Seat) Redact(ctx context.Context, target bus.MessageID, seq uint64, reason string, ack func(bus.Position)) *wire.Error {
 	a, ru := s.actor.Load(), s.room.rules.Load()
 	g := s.room.reg
-	if ru.policy == nil || !ru.policy.Allow(policy.Moderate, ru.input(s.room, a, true)).Allowed {
-		return g.refuse(wire.Forbidden, s.room.id, "you may not moderate this room")
+	if e := g.may(ru, policy.Moderate, ru.input(s.room, a, true), "you may not moderate this room"); e != nil {
+		return e
 	}
 	g.audit("redact", "user:"+a.Identity.ID, target.String(), s.room.id, reason, target)
 	pos, err := g.bus.Redact(ctx, &bus.Redaction{

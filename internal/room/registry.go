@@ -62,6 +62,7 @@ type Options struct {
 	// history and to plain ones.
 	Traces  *telemetry.Traces
 	Metrics *telemetry.Metrics // nil: filters and the bus are not timed
+	Hints   bool               // errors tell developers more: which rule or filter, and where the trace is
 	System  string
 	Publish [2]string
 	// Everywhere hears of sanctions that are not about one room, or were lifted.

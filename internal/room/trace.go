@@ -1,6 +1,7 @@
 package room
 
 import (
+	"strings"
 	"time"
 
 	"github.com/wsrelay/relay/internal/bus"
@@ -98,6 +99,9 @@ func (g *Registry) endTale(t *tale, m *bus.Event, res *bus.Result, action filter
 		o.Error, o.Detail = string(e.Code), e.Message
 	}
 	t.msg.End(o)
+	if g.opt.Hints && e != nil {
+		e.Hint = strings.TrimPrefix(e.Hint+" "+g.opt.Traces.URL(telemetry.Context{TraceID: c.TraceID, Flags: telemetry.FlagSampled}), " ")
+	}
 }
 
 // worth says why a message that was not sampled is told all the same.
