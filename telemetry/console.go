@@ -80,6 +80,9 @@ func levelColour(l slog.Level) string {
 }
 
 func render(group string, a slog.Attr) string {
+	if a.Equal(slog.Attr{}) {
+		return ""
+	}
 	v := a.Value.Resolve()
 	if v.Kind() == slog.KindGroup {
 		var s string

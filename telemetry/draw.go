@@ -1,67 +1,30 @@
 package telemetry
 
 import (
-	"context"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
 )
 
 // draw implements record.
 func (m *Message) draw(a *artist) {
-	f := &m.facts
 	root := Context{TraceID: m.context.TraceID}
 	if m.parent.SpanID != [8]byte{} {
 		root = m.parent
 	}
-	attrs := a.destination(make([]attribute.KeyValue, 0, 20), f.Policy, f.Room, f.ID)
-	attrs = append(attrs,
-		attribute.String("messaging.operation.name", "process"),
-		attribute.String("messaging.operation.type", "process"),
-		attribute.Int("messaging.message.body.size", f.Size),
-		attribute.String("relay.endpoint", f.Endpoint),
-	)
-	if f.Connection != "" {
-		attrs = append(attrs, attribute.String("relay.connection.id", f.Connection))
-	}
-	attrs = a.user(attrs, f)
-	if seq := m.published.Seq; seq != 0 {
-		attrs = append(attrs, attribute.Int64("relay.seq", int64(seq)))
-	}
-	if m.published.Duplicate {
-		attrs = append(attrs, attribute.Bool("relay.duplicate", true))
-	}
-	if m.outcome.Action != "" {
-		attrs = append(attrs, attribute.String("relay.action", m.outcome.Action))
-	}
-	if m.promoted != "" {
-		attrs = append(attrs, attribute.String("relay.promoted", string(m.promoted)))
-	}
-	s := &span{
-		name: "process " + f.Policy, kind: trace.SpanKindConsumer, id: ProcessSpan(f.ID),
-		start: f.Start, end: m.outcome.End, attrs: attrs,
-		error: m.outcome.Error, failed: m.outcome.Error != "", detail: m.outcome.Detail,
-	}
-	if s.error == "" && (m.promoted == Slow || m.traces.TooSlow(f.Start, m.outcome.End)) {
-		s.error = string(Slow)
-	}
-	for _, l := range [...]Context{f.Handshake, f.Link} {
-		if !l.IsZero() {
-			s.links = append(s.links, trace.Link{SpanContext: spanContext(l)})
-		}
-	}
-	ctx := a.draw(a.below(root), a.relay, m.context.TraceID, s)
-
-	last := f.Start
+	process := a.draw(root, a.relay, m.process(a))
+	last := m.facts.Start
 	for i := range m.policy {
-		a.policy(ctx, m.context.TraceID, &m.policy[i])
+		a.policy(process, &m.policy[i])
 		last = later(last, m.policy[i].End)
 	}
 	for i := range m.filters {
-		a.filter(ctx, m.context.TraceID, &m.filters[i])
-		if m.filters[i].Mode != "observe" && m.filters[i].Mode != "async" {
-			last = later(last, m.filters[i].End)
+		f := &m.filters[i]
+		a.filter(process, f)
+		if f.Mode != "observe" && f.Mode != "async" {
+			last = later(last, f.End)
 		}
 	}
 	if p := &m.published; p.System != "" {
@@ -71,7 +34,53 @@ func (m *Message) draw(a *artist) {
 		if p.End.IsZero() {
 			p.End = m.outcome.End
 		}
-		a.publish(ctx, m)
+		a.publish(process, m)
+	}
+}
+
+// process is the root, or the child of a trusted client's span.
+func (m *Message) process(a *artist) *span {
+	f := &m.facts
+	s := &span{
+		name: "process " + f.Policy, kind: trace.SpanKindConsumer, id: ProcessSpan(f.ID), start: f.Start, end: m.outcome.End,
+		failed: m.outcome.Error != "", detail: m.outcome.Detail,
+	}
+	s.attrs = append(a.destination(a.attributes(16), f.Policy, f.Room, f.ID),
+		attribute.String("messaging.operation.name", "process"),
+		attribute.String("messaging.operation.type", "process"),
+		attribute.Int("messaging.message.body.size", f.Size),
+		attribute.String("relay.endpoint", f.Endpoint),
+	)
+	s.attrs = a.user(s.attrs, f)
+	s.text("relay.connection.id", f.Connection)
+	s.text("relay.action", m.outcome.Action)
+	s.text("relay.promoted", string(m.promoted))
+	s.seq(m.published.Seq)
+	if m.published.Duplicate {
+		s.attrs = append(s.attrs, attribute.Bool("relay.duplicate", true))
+	}
+	switch {
+	case m.outcome.Error != "":
+		s.text("error.type", m.outcome.Error)
+	case m.promoted == Slow || m.traces.TooSlow(f.Start, m.outcome.End):
+		s.text("error.type", string(Slow))
+	}
+	s.link(f.Handshake)
+	s.link(f.Link)
+	return s
+}
+
+// text adds an attribute, unless it is empty.
+func (s *span) text(key, value string) {
+	if value != "" {
+		s.attrs = append(s.attrs, attribute.String(key, value))
+	}
+}
+
+// seq adds the place in the room's stream, in rooms that have one.
+func (s *span) seq(n uint64) {
+	if n != 0 {
+		s.attrs = append(s.attrs, attribute.Int64("relay.seq", int64(n)))
 	}
 }
 
@@ -111,32 +120,25 @@ func (a *artist) user(attrs []attribute.KeyValue, f *Facts) []attribute.KeyValue
 	return attrs
 }
 
-func (a *artist) policy(ctx context.Context, traceID [16]byte, p *PolicyStep) {
-	s := &span{
-		name: "policy " + p.Action, kind: trace.SpanKindInternal, start: p.Start, end: p.End,
-		attrs: []attribute.KeyValue{attribute.String("relay.policy.rule", p.Rule), attribute.String("relay.policy.result", p.Result)},
+func (a *artist) policy(process Context, p *PolicyStep) {
+	s := &span{name: "policy " + p.Action, kind: trace.SpanKindInternal, start: p.Start, end: p.End}
+	s.attrs = append(a.attributes(3), attribute.String("relay.policy.rule", p.Rule), attribute.String("relay.policy.result", p.Result))
+	if p.Result != "allowed" {
+		s.text("error.type", p.Result)
 	}
-	if p.Result != "" && p.Result != "allowed" {
-		s.error = p.Result
-	}
-	a.draw(ctx, a.relay, traceID, s)
+	a.draw(process, a.relay, s)
 }
 
-func (a *artist) filter(ctx context.Context, traceID [16]byte, f *FilterStep) {
+func (a *artist) filter(process Context, f *FilterStep) {
 	s := &span{
 		name: "filter " + f.Filter, kind: trace.SpanKindClient, id: f.SpanID, start: f.Start, end: f.End,
-		attrs: []attribute.KeyValue{
-			attribute.String("relay.filter.name", f.Filter),
-			attribute.String("relay.filter.mode", f.Mode),
-		},
-		error: f.Failure, failed: f.Failure != "",
+		attrs: a.attributes(8), failed: f.Failure != "",
 	}
-	if f.Action != "" {
-		s.attrs = append(s.attrs, attribute.String("relay.filter.verdict", f.Action))
-	}
-	if f.Code != "" {
-		s.attrs = append(s.attrs, attribute.String("relay.filter.code", f.Code))
-	}
+	s.text("relay.filter.name", f.Filter)
+	s.text("relay.filter.mode", f.Mode)
+	s.text("relay.filter.verdict", f.Action)
+	s.text("relay.filter.code", f.Code)
+	s.text("error.type", f.Failure)
 	if f.Plugin {
 		s.attrs = append(s.attrs,
 			attribute.Int("relay.filter.batch", f.Batch),
@@ -144,62 +146,65 @@ func (a *artist) filter(ctx context.Context, traceID [16]byte, f *FilterStep) {
 			attribute.Int("relay.filter.generation", f.Generation),
 		)
 	}
-	ctx = a.draw(ctx, a.relay, traceID, s)
-	if !f.Plugin || f.Traces || f.Failure != "" {
-		return
+	c := a.draw(process, a.relay, s)
+	if f.Plugin && !f.Traces && f.Failure == "" {
+		a.inPlugin(c, f)
 	}
-	// The plugin's own clock says how long; where it lies between sent and
-	// answered nobody knows, so it begins when it was sent.
-	start := f.Start.Add(f.Queued)
-	if start.After(f.End) {
-		start = f.End
+}
+
+// inPlugin draws the part of a plugin that does not trace. Its own clock says
+// how long it took; where that lies between sent and answered nobody knows, so
+// it begins when it was sent.
+func (a *artist) inPlugin(filter Context, f *FilterStep) {
+	start, end := f.Start.Add(f.Queued), f.End
+	if start.After(end) {
+		start = end
 	}
-	end := f.End
 	if f.Elapsed > 0 && start.Add(f.Elapsed).Before(end) {
 		end = start.Add(f.Elapsed)
 	}
-	a.draw(ctx, a.plugin(f.Filter), traceID, &span{
+	a.draw(filter, a.plugin(f.Filter), &span{
 		name: f.Filter, kind: trace.SpanKindServer, start: start, end: end,
-		attrs: []attribute.KeyValue{attribute.String("relay.filter.name", f.Filter), attribute.Bool("relay.drawn", true)},
+		attrs: append(a.attributes(2), attribute.String("relay.filter.name", f.Filter), attribute.Bool("relay.drawn", true)),
 	})
 }
 
-func (a *artist) publish(ctx context.Context, m *Message) {
+func (a *artist) publish(process Context, m *Message) {
 	p := &m.published
-	attrs := []attribute.KeyValue{
+	s := &span{
+		name: "publish " + m.facts.Policy, kind: trace.SpanKindProducer, id: m.context.SpanID,
+		start: p.Start, end: p.End, failed: p.Error != "",
+	}
+	s.attrs = append(a.attributes(9),
 		attribute.String("messaging.system", p.System),
 		attribute.String("messaging.operation.name", "publish"),
 		attribute.String("messaging.operation.type", "send"),
 		attribute.String("messaging.destination.template", m.facts.Policy),
-	}
+	)
 	if p.Operation != "" {
-		attrs = append(attrs, attribute.String("db.system.name", p.System), attribute.String("db.operation.name", p.Operation))
+		s.text("db.system.name", p.System)
+		s.text("db.operation.name", p.Operation)
 	}
 	if p.Pipeline > 0 {
-		attrs = append(attrs, attribute.Int("relay.publish.pipeline", p.Pipeline))
+		s.attrs = append(s.attrs, attribute.Int("relay.publish.pipeline", p.Pipeline))
 	}
-	if p.Seq != 0 {
-		attrs = append(attrs, attribute.Int64("relay.seq", int64(p.Seq)))
-	}
-	a.draw(ctx, a.relay, m.context.TraceID, &span{
-		name: "publish " + m.facts.Policy, kind: trace.SpanKindProducer, id: m.context.SpanID,
-		start: p.Start, end: p.End, attrs: attrs, error: p.Error, failed: p.Error != "",
-	})
+	s.seq(p.Seq)
+	s.text("error.type", p.Error)
+	a.draw(process, a.relay, s)
 }
 
 // draw implements record.
 func (l *lateFilters) draw(a *artist) {
-	ctx := a.below(l.parent)
 	for i := range l.steps {
-		a.filter(ctx, l.parent.TraceID, &l.steps[i])
+		a.filter(l.parent, &l.steps[i])
 	}
 }
 
 // draw implements record.
 func (d *Delivery) draw(a *artist) {
 	f := &d.facts
-	attrs := a.destination(make([]attribute.KeyValue, 0, 16), f.Policy, f.Room, f.ID)
-	attrs = append(attrs,
+	s := &span{name: "deliver " + f.Policy, kind: trace.SpanKindConsumer, id: d.span, start: f.Start, end: d.ended}
+	s.attrs = append(a.destination(a.attributes(16), f.Policy, f.Room, f.ID),
 		attribute.String("messaging.operation.name", "deliver"),
 		attribute.String("messaging.operation.type", "process"),
 		attribute.Int("relay.fanout.members", d.members),
@@ -209,62 +214,54 @@ func (d *Delivery) draw(a *artist) {
 		attribute.Int("relay.fanout.slow", d.slow),
 	)
 	if d.written > 0 {
-		attrs = append(attrs,
+		s.attrs = append(s.attrs,
 			attribute.Int64("relay.fanout.first_write_us", d.first.Sub(f.Start).Microseconds()),
 			attribute.Int64("relay.fanout.last_write_us", d.last.Sub(f.Start).Microseconds()),
 		)
 	}
-	if f.Seq != 0 {
-		attrs = append(attrs, attribute.Int64("relay.seq", int64(f.Seq)))
-	}
-	if d.reason != "" {
-		attrs = append(attrs, attribute.String("relay.promoted", string(d.reason)))
-	}
-	s := &span{
-		name: "deliver " + f.Policy, kind: trace.SpanKindConsumer, id: d.span,
-		start: f.Start, end: d.ended, attrs: attrs, events: d.events,
-	}
+	s.seq(f.Seq)
+	s.text("relay.promoted", string(d.reason))
 	switch {
 	case d.dropped > 0:
-		s.error = string(Dropped)
+		s.text("error.type", string(Dropped))
 	case d.slow > 0:
-		s.error = string(Slow)
+		s.text("error.type", string(Slow))
 	}
-	ctx := a.draw(a.below(d.context), a.relay, d.context.TraceID, s)
+	for _, e := range d.events {
+		s.events = append(s.events, sdktrace.Event{Name: e.name, Time: e.at, Attributes: []attribute.KeyValue{
+			attribute.String("relay.connection.id", e.conn), attribute.String("relay.reason", e.why),
+		}})
+	}
+	c := a.draw(d.context, a.relay, s)
 	for _, w := range d.writes {
-		a.draw(ctx, a.relay, d.context.TraceID, &span{
+		a.draw(c, a.relay, &span{
 			name: "write", kind: trace.SpanKindInternal, start: f.Start, end: w.at,
-			attrs: []attribute.KeyValue{attribute.String("relay.connection.id", w.conn)},
+			attrs: append(a.attributes(1), attribute.String("relay.connection.id", w.conn)),
 		})
 	}
 }
 
 // draw implements record.
 func (h *handshake) draw(a *artist) {
-	attrs := []attribute.KeyValue{
+	s := &span{
+		name: "GET " + h.h.Path, kind: trace.SpanKindServer, id: h.context.SpanID,
+		start: h.h.Start, end: h.h.End, failed: h.h.Status >= 500,
+	}
+	s.attrs = append(a.attributes(9),
 		attribute.String("http.request.method", "GET"),
 		attribute.String("http.route", h.h.Path),
 		attribute.String("url.path", h.h.Path),
 		attribute.Int("http.response.status_code", h.h.Status),
 		attribute.String("network.protocol.name", "websocket"),
 		attribute.String("relay.endpoint", h.h.Path),
-	}
-	if h.h.Connection != "" {
-		attrs = append(attrs, attribute.String("relay.connection.id", h.h.Connection))
-	}
-	if h.promoted != "" {
-		attrs = append(attrs, attribute.String("relay.promoted", string(h.promoted)))
-	}
-	s := &span{
-		name: "GET " + h.h.Path, kind: trace.SpanKindServer, id: h.context.SpanID,
-		start: h.h.Start, end: h.h.End, attrs: attrs, error: h.h.Error, failed: h.h.Status >= 500,
-	}
-	if !h.link.IsZero() {
-		s.links = []trace.Link{{SpanContext: spanContext(h.link)}}
-	}
+	)
+	s.text("relay.connection.id", h.h.Connection)
+	s.text("relay.promoted", string(h.promoted))
+	s.text("error.type", h.h.Error)
+	s.link(h.link)
 	parent := Context{TraceID: h.context.TraceID}
 	if h.parent.SpanID != [8]byte{} {
 		parent = h.parent
 	}
-	a.draw(a.below(parent), a.relay, h.context.TraceID, s)
+	a.draw(parent, a.relay, s)
 }

@@ -4,16 +4,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"go.opentelemetry.io/otel/sdk/resource"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 )
 
-// flood tells n messages of two spans each.
-func flood(tr *Traces, n int) {
+// tell tells n messages of two spans each.
+func tell(tr *Traces, n int) {
 	o := Origin{Sample: Share(1)}
 	for i := range n {
 		id := [16]byte{1, 14: byte(i >> 8), 15: byte(i)}
@@ -28,7 +30,7 @@ func TestNothingWaitsForACollectorThatIsStuck(t *testing.T) {
 		s := &sink{block: make(chan struct{})}
 		tr := traced(t, s, TracesOptions{Queue: 1000, Batch: 100, Timeout: 10 * time.Second})
 		began := time.Now()
-		flood(tr, 5000)
+		tell(tr, 5000)
 		if waited := time.Since(began); waited != 0 {
 			t.Fatalf("waited %v", waited)
 		}
@@ -63,7 +65,7 @@ func TestStopIsBoundedAndCountsWhatIsLeft(t *testing.T) {
 					s.block = make(chan struct{})
 				}
 				tr := traced(t, s, TracesOptions{Queue: 1000, Batch: 100, Timeout: time.Minute})
-				flood(tr, 400)
+				tell(tr, 400)
 				synctest.Wait()
 				began := time.Now()
 				if err := tr.stop(context.Background()); err != nil {
@@ -75,7 +77,7 @@ func TestStopIsBoundedAndCountsWhatIsLeft(t *testing.T) {
 				if n := tr.queue.dropped.Load(); n != 800 {
 					t.Errorf("%d counted as dropped, want 800", n)
 				}
-				flood(tr, 1)
+				tell(tr, 1)
 				if n := tr.queue.dropped.Load(); n != 802 {
 					t.Errorf("%d counted as dropped after the end, want 802", n)
 				}
@@ -91,7 +93,7 @@ func TestStopExportsWhatWaitsAndOpenDeliveries(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &sink{}
 		tr := traced(t, s, TracesOptions{Delay: time.Hour, Batch: 100})
-		flood(tr, 400)
+		tell(tr, 400)
 		d := tr.Deliver(sampled, DeliveryFacts{ID: [16]byte{1}, Start: time.Now()})
 		d.Enqueued("x")
 		d.Sent(1)
@@ -107,7 +109,7 @@ func TestStopExportsWhatWaitsAndOpenDeliveries(t *testing.T) {
 func TestStopBeforeStart(t *testing.T) {
 	s := &sink{}
 	tr := assemble(Options{Log: discard}, TracesOptions{}, resource.Empty(), s)
-	flood(tr, 1)
+	tell(tr, 1)
 	if err := tr.stop(context.Background()); err != nil {
 		t.Fatal(err)
 	}
@@ -120,7 +122,7 @@ func TestBatchesAreFullUnderLoadAndPromptOtherwise(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &sink{}
 		tr := traced(t, s, TracesOptions{Batch: 100, Delay: time.Second})
-		flood(tr, 3)
+		tell(tr, 3)
 		time.Sleep(999 * time.Millisecond)
 		synctest.Wait()
 		if len(s.all()) != 0 {
@@ -131,7 +133,7 @@ func TestBatchesAreFullUnderLoadAndPromptOtherwise(t *testing.T) {
 		if n := len(s.all()); n != 6 {
 			t.Errorf("%d spans after the delay", n)
 		}
-		flood(tr, 125)
+		tell(tr, 125)
 		synctest.Wait()
 		if n := len(s.all()); n != 6+200 {
 			t.Errorf("%d spans at once: full batches do not wait", n)
@@ -237,5 +239,17 @@ func TestMistakesInOptionsAreSaid(t *testing.T) {
 	}
 	if s := fmt.Sprint(OTLP{Endpoint: "http://u:s3cr3t@h:1/x?key=s3cr3t", Headers: map[string]string{"a": "s3cr3t"}}); s != "http://h:1" {
 		t.Errorf("printed as %s", s)
+	}
+}
+
+// A span embeds the SDK's interface to be one; a method that a later SDK adds
+// must not be found missing in production.
+func TestASpanHasEveryMethod(t *testing.T) {
+	want := reflect.TypeFor[sdktrace.ReadOnlySpan]()
+	own := reflect.ValueOf(&span{})
+	for i := range want.NumMethod() {
+		if m := want.Method(i); m.IsExported() {
+			own.MethodByName(m.Name).Call(nil) // of the nil interface, it would panic
+		}
 	}
 }

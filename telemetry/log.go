@@ -20,10 +20,13 @@ type LogOptions struct {
 	Service, Instance string
 }
 
-// Log is a logger whose level can change while it is in use.
+// Log is a logger whose level can change while it is in use. Of lines that
+// repeat, it writes a hundred a second and counts the rest, but for those called
+// "audit".
 type Log struct {
 	*slog.Logger
-	level slog.LevelVar
+	level   slog.LevelVar
+	repeats *repeats
 }
 
 // NewLog makes a logger. An unknown level or format is an error.
@@ -32,33 +35,44 @@ func NewLog(opt LogOptions) (*Log, error) {
 	if err := l.SetLevel(opt.Level); err != nil {
 		return nil, err
 	}
-	h := &slog.HandlerOptions{Level: &l.level}
-	switch opt.Format {
-	case "json":
-		l.Logger = jsonLogger(opt, h)
-	case "text":
-		l.Logger = slog.New(slog.NewTextHandler(opt.Output, h))
-	case "", "auto":
-		if isTerminal(opt.Output) {
-			l.Logger = slog.New(newConsole(opt.Output, &l.level))
-		} else {
-			l.Logger = jsonLogger(opt, h)
-		}
-	default:
-		return nil, fmt.Errorf("log format %q: must be auto, json or text", opt.Format)
+	h, err := l.handler(opt)
+	if err != nil {
+		return nil, err
 	}
+	l.repeats = limitRepeats(h)
+	l.Logger = slog.New(l.repeats)
 	return l, nil
 }
 
-func jsonLogger(opt LogOptions, h *slog.HandlerOptions) *slog.Logger {
-	log := slog.New(slog.NewJSONHandler(opt.Output, h))
+func (l *Log) handler(opt LogOptions) (slog.Handler, error) {
+	o := &slog.HandlerOptions{Level: &l.level}
+	switch opt.Format {
+	case "json":
+		return jsonHandler(opt, o), nil
+	case "text":
+		return slog.NewTextHandler(opt.Output, o), nil
+	case "", "auto":
+		if isTerminal(opt.Output) {
+			return newConsole(opt.Output, &l.level), nil
+		}
+		return jsonHandler(opt, o), nil
+	}
+	return nil, fmt.Errorf("log format %q: must be auto, json or text", opt.Format)
+}
+
+func jsonHandler(opt LogOptions, o *slog.HandlerOptions) slog.Handler {
+	var attrs []slog.Attr
 	if opt.Service != "" {
-		log = log.With("service", opt.Service)
+		attrs = append(attrs, slog.String("service", opt.Service))
 	}
 	if opt.Instance != "" {
-		log = log.With("instance", opt.Instance)
+		attrs = append(attrs, slog.String("instance", opt.Instance))
 	}
-	return log
+	h := slog.Handler(slog.NewJSONHandler(opt.Output, o))
+	if len(attrs) > 0 {
+		h = h.WithAttrs(attrs)
+	}
+	return h
 }
 
 // SetLevel changes the level from the next line on; empty means info.

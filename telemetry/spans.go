@@ -1,180 +1,171 @@
 package telemetry
 
 import (
-	"context"
 	"sync/atomic"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/sdk/instrumentation"
 	"go.opentelemetry.io/otel/sdk/resource"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
 )
 
-// artist makes spans of records, by way of the SDK, with the ids that were sent
-// already. It belongs to one goroutine.
+// artist makes spans of records, with the ids that were sent already. It belongs
+// to one goroutine.
+//
+// It hands the SDK's exporters spans of its own instead of starting and ending
+// the SDK's: everything about them is known by now, and the way through a
+// TracerProvider costs as much again as the export.
 type artist struct {
 	tuning  *atomic.Pointer[Tuning]
 	service string
-	res     *resource.Resource
-	ids     presetIDs
-	root    context.Context // carries &ids
-	relay   trace.Tracer
-	plugins map[string]trace.Tracer // by filter: a resource each
+	relay   *resource.Resource
+	plugins map[string]*resource.Resource // by filter
 
 	drawn []sdktrace.ReadOnlySpan
-	bytes int // of drawn, roughly
+	bytes int                  // of drawn, roughly
+	slab  []attribute.KeyValue // where the next attributes go
 }
 
-// maxPlugins bounds the resources of plugins; names come from the configuration,
-// and reloads bring new ones.
-const maxPlugins = 256
+const (
+	// maxPlugins bounds the resources of plugins; names come from the
+	// configuration, and reloads bring new ones.
+	maxPlugins = 256
+	// slabSize is how many attributes are allocated at once.
+	slabSize = 1024
+)
 
 func newArtist(res *resource.Resource, tuning *atomic.Pointer[Tuning], service string) *artist {
-	a := &artist{tuning: tuning, service: service, res: res, plugins: make(map[string]trace.Tracer)}
-	a.root = context.WithValue(context.Background(), presetKey{}, &a.ids)
-	a.relay = a.tracer(res)
-	return a
+	return &artist{tuning: tuning, service: service, relay: res, plugins: make(map[string]*resource.Resource)}
 }
 
-func (a *artist) tracer(res *resource.Resource) trace.Tracer {
-	return sdktrace.NewTracerProvider(
-		sdktrace.WithSampler(sdktrace.AlwaysSample()), // it was decided before
-		sdktrace.WithIDGenerator(contextIDs{}),
-		sdktrace.WithSpanProcessor(a),
-		sdktrace.WithResource(res),
-	).Tracer("github.com/wsrelay/relay")
-}
-
-// plugin is the tracer of what is drawn in a plugin's name.
-func (a *artist) plugin(filter string) trace.Tracer {
-	tr := a.plugins[filter]
-	if tr == nil {
+// plugin is the resource of what is drawn in a plugin's name.
+func (a *artist) plugin(filter string) *resource.Resource {
+	res := a.plugins[filter]
+	if res == nil {
 		if len(a.plugins) >= maxPlugins {
 			clear(a.plugins)
 		}
-		res, err := resource.Merge(a.res, resource.NewSchemaless(attribute.String("service.name", "relay-filter-"+filter)))
+		var err error
+		res, err = resource.Merge(a.relay, resource.NewSchemaless(attribute.String("service.name", "relay-filter-"+filter)))
 		if err != nil {
-			res = a.res // two schemas that cannot be merged: a schemaless one can
+			res = a.relay // cannot be: a schemaless resource contradicts none
 		}
-		tr = a.tracer(res)
-		a.plugins[filter] = tr
+		a.plugins[filter] = res
 	}
-	return tr
+	return res
 }
 
 // take returns what was drawn since the last call.
 func (a *artist) take() []sdktrace.ReadOnlySpan {
 	spans := a.drawn
-	a.drawn, a.bytes = nil, 0
+	a.drawn, a.bytes = make([]sdktrace.ReadOnlySpan, 0, len(spans)), 0
 	return spans
 }
 
-// OnStart implements sdktrace.SpanProcessor.
-func (a *artist) OnStart(context.Context, sdktrace.ReadWriteSpan) {}
-
-// OnEnd implements sdktrace.SpanProcessor.
-func (a *artist) OnEnd(s sdktrace.ReadOnlySpan) {
-	a.drawn = append(a.drawn, s)
-	a.bytes += weight(s)
-}
-
-// Shutdown implements sdktrace.SpanProcessor.
-func (a *artist) Shutdown(context.Context) error { return nil }
-
-// ForceFlush implements sdktrace.SpanProcessor.
-func (a *artist) ForceFlush(context.Context) error { return nil }
-
-// weight is about what a span takes in a request.
-func weight(s sdktrace.ReadOnlySpan) int {
-	n := 128 + len(s.Name()) + len(s.Status().Description) + 48*len(s.Links())
-	for _, kv := range s.Attributes() {
-		n += 12 + len(kv.Key)
-		if kv.Value.Type() == attribute.STRING {
-			n += len(kv.Value.AsString())
-		}
+// attributes is room for at most n attributes.
+func (a *artist) attributes(n int) []attribute.KeyValue {
+	if len(a.slab) < n {
+		a.slab = make([]attribute.KeyValue, max(n, slabSize))
 	}
-	return n + 128*len(s.Events())
+	free := a.slab[:0:n]
+	a.slab = a.slab[n:]
+	return free
 }
 
-// presetKey finds the presetIDs in a context.
-type presetKey struct{}
-
-// presetIDs are the ids of the next span; zero ones are drawn at random.
-type presetIDs struct {
-	trace trace.TraceID
-	span  trace.SpanID
-}
-
-// contextIDs gives a span the ids that its context asks for.
-type contextIDs struct{}
-
-// NewIDs implements sdktrace.IDGenerator.
-func (contextIDs) NewIDs(ctx context.Context) (trace.TraceID, trace.SpanID) {
-	p := ctx.Value(presetKey{}).(*presetIDs)
-	return p.trace, p.next()
-}
-
-// NewSpanID implements sdktrace.IDGenerator.
-func (contextIDs) NewSpanID(ctx context.Context, _ trace.TraceID) trace.SpanID {
-	return ctx.Value(presetKey{}).(*presetIDs).next()
-}
-
-func (p *presetIDs) next() trace.SpanID {
-	id := p.span
-	p.span = trace.SpanID{}
-	if !id.IsValid() {
-		id = randomSpanID()
-	}
-	return id
-}
-
-// below is a context whose spans are children of parent; with a zero span id,
-// they are roots of parent's trace.
-func (a *artist) below(parent Context) context.Context {
-	if parent.SpanID == [8]byte{} {
-		return a.root
-	}
-	return trace.ContextWithRemoteSpanContext(a.root, spanContext(parent))
-}
-
-func spanContext(c Context) trace.SpanContext {
-	return trace.NewSpanContext(trace.SpanContextConfig{
-		TraceID: c.TraceID, SpanID: c.SpanID, TraceFlags: trace.TraceFlags(c.Flags & FlagSampled), Remote: true,
-	})
-}
-
-// span is what one line of the tree is made of.
+// span is one line of the tree.
 type span struct {
+	sdktrace.ReadOnlySpan // nil: the only way to be one, and every method is below
+
 	name       string
 	kind       trace.SpanKind
 	id         [8]byte // zero: any
 	start, end time.Time
 	attrs      []attribute.KeyValue
-	links      []trace.Link
-	events     []receiverEvent
-	error      string // error.type
-	failed     bool   // the status says so too
-	detail     string
+	links      []sdktrace.Link
+	events     []sdktrace.Event
+	failed     bool   // the status says so
+	detail     string // and why
+
+	context, parent trace.SpanContext
+	resource        *resource.Resource
 }
 
-// draw makes one span below ctx and returns the context for its children.
-func (a *artist) draw(ctx context.Context, tr trace.Tracer, traceID [16]byte, s *span) context.Context {
+// draw makes a span of s, below parent, or as a root where that has no span id.
+// It returns the context for its children.
+func (a *artist) draw(parent Context, res *resource.Resource, s *span) Context {
 	if s.end.Before(s.start) {
 		s.end = s.start
 	}
-	if s.error != "" {
-		s.attrs = append(s.attrs, attribute.String("error.type", s.error))
+	if s.id == [8]byte{} {
+		s.id = randomSpanID()
 	}
-	a.ids = presetIDs{traceID, s.id}
-	ctx, sp := tr.Start(ctx, s.name, trace.WithSpanKind(s.kind), trace.WithTimestamp(s.start), trace.WithAttributes(s.attrs...), trace.WithLinks(s.links...))
-	for _, e := range s.events {
-		sp.AddEvent(e.name, trace.WithTimestamp(e.at), trace.WithAttributes(attribute.String("relay.connection.id", e.conn), attribute.String("relay.reason", e.why)))
+	c := Context{parent.TraceID, s.id, FlagSampled}
+	s.context, s.resource = spanContext(c, false), res
+	if parent.SpanID != [8]byte{} {
+		s.parent = spanContext(parent, true)
 	}
-	if s.failed {
-		sp.SetStatus(codes.Error, s.detail)
-	}
-	sp.End(trace.WithTimestamp(s.end))
-	return ctx
+	a.drawn = append(a.drawn, s)
+	a.bytes += s.weight()
+	return c
 }
+
+// weight is about what a span takes in a request.
+func (s *span) weight() int {
+	n := 128 + len(s.name) + len(s.detail) + 48*len(s.links) + 128*len(s.events)
+	for i := range s.attrs {
+		n += 12 + len(s.attrs[i].Key)
+		if s.attrs[i].Value.Type() == attribute.STRING {
+			n += len(s.attrs[i].Value.AsString())
+		}
+	}
+	return n
+}
+
+func spanContext(c Context, remote bool) trace.SpanContext {
+	return trace.NewSpanContext(trace.SpanContextConfig{
+		TraceID: c.TraceID, SpanID: c.SpanID, TraceFlags: trace.TraceFlags(c.Flags & FlagSampled), Remote: remote,
+	})
+}
+
+// link adds a link, if there is something to link to.
+func (s *span) link(to Context) {
+	if !to.IsZero() {
+		s.links = append(s.links, sdktrace.Link{SpanContext: spanContext(to, true)})
+	}
+}
+
+// The rest implements sdktrace.ReadOnlySpan.
+
+func (s *span) Name() string                     { return s.name }
+func (s *span) SpanContext() trace.SpanContext   { return s.context }
+func (s *span) Parent() trace.SpanContext        { return s.parent }
+func (s *span) SpanKind() trace.SpanKind         { return s.kind }
+func (s *span) StartTime() time.Time             { return s.start }
+func (s *span) EndTime() time.Time               { return s.end }
+func (s *span) Attributes() []attribute.KeyValue { return s.attrs }
+func (s *span) Links() []sdktrace.Link           { return s.links }
+func (s *span) Events() []sdktrace.Event         { return s.events }
+func (s *span) Resource() *resource.Resource     { return s.resource }
+func (s *span) DroppedAttributes() int           { return 0 }
+func (s *span) DroppedLinks() int                { return 0 }
+func (s *span) DroppedEvents() int               { return 0 }
+func (s *span) ChildSpanCount() int              { return 0 }
+
+// InstrumentationScope names who made it.
+func (s *span) InstrumentationScope() instrumentation.Scope { return scope }
+
+// InstrumentationLibrary is the older name of the scope.
+func (s *span) InstrumentationLibrary() instrumentation.Library { return scope } //nolint:staticcheck // part of the interface
+
+// Status is an error, or unset.
+func (s *span) Status() sdktrace.Status {
+	if s.failed {
+		return sdktrace.Status{Code: codes.Error, Description: s.detail}
+	}
+	return sdktrace.Status{}
+}
+
+var scope = instrumentation.Scope{Name: "github.com/wsrelay/relay"}
