@@ -60,7 +60,7 @@ func traced(t testing.TB, s sdktrace.SpanExporter, o TracesOptions) *Traces {
 func attr(s sdktrace.ReadOnlySpan, key string) string {
 	for _, kv := range s.Attributes() {
 		if string(kv.Key) == key {
-			return kv.Value.Emit()
+			return kv.Value.String()
 		}
 	}
 	return ""

@@ -157,8 +157,10 @@ func (s *span) ChildSpanCount() int              { return 0 }
 // InstrumentationScope names who made it.
 func (s *span) InstrumentationScope() instrumentation.Scope { return scope }
 
-// InstrumentationLibrary is the older name of the scope.
-func (s *span) InstrumentationLibrary() instrumentation.Library { return scope } //nolint:staticcheck // part of the interface
+// InstrumentationLibrary is the older name of the scope, and part of the interface.
+//
+//lint:ignore SA1019 the interface has it
+func (s *span) InstrumentationLibrary() instrumentation.Library { return scope }
 
 // Status is an error, or unset.
 func (s *span) Status() sdktrace.Status {
