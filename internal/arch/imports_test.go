@@ -19,7 +19,7 @@ const module = "github.com/wsrelay/relay"
 // folder and all below it.
 var layers = map[string][]string{
 	".":                       {"internal/cli"},
-	"internal/cli":            {"internal/app", "config", "auth", "telemetry", "examples/browser", "internal/room/policy", "internal/wire", "internal/bench", "client/go"},
+	"internal/cli":            {"internal/app", "config", "auth", "telemetry", "examples/browser", "internal/room/policy", "internal/bus", "internal/wire", "internal/bench", "client/go"},
 	"internal/app":            {"config", "auth", "telemetry", "plugins", "plugins/builtin", "plugins/filter", "internal/gateway/...", "internal/room/...", "internal/bus/...", "internal/wire", "examples/browser"},
 	"internal/gateway":        {"telemetry", "internal/gateway/door", "internal/gateway/socket", "internal/room", "internal/room/policy", "internal/bus", "internal/wire", "auth"},
 	"internal/gateway/door":   {},

@@ -2,6 +2,7 @@ package cli_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"net"
 	"os"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/wsrelay/relay/internal/bus/redisbus/redistest"
 	"github.com/wsrelay/relay/internal/cli"
 )
 
@@ -29,10 +31,12 @@ func TestMain(m *testing.M) {
 }
 
 func TestScripts(t *testing.T) {
+	redis := redistest.Start(t)
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("HOME", e.WorkDir)
+			e.Setenv("REDIS", redis.URL())
 			ln, err := net.Listen("tcp", "127.0.0.1:0")
 			if err != nil {
 				return err
@@ -59,6 +63,12 @@ func TestScripts(t *testing.T) {
 						ts.Fatalf("nobody listens: %v", err)
 					}
 				}
+			},
+			// field FILE KEY NAME: $NAME is what a JSON object in FILE has under KEY.
+			"field": func(ts *testscript.TestScript, _ bool, args []string) {
+				var object map[string]string
+				ts.Check(json.Unmarshal([]byte(ts.ReadFile(args[0])), &object))
+				ts.Setenv(args[2], object[args[1]])
 			},
 			// status N COMMAND...: the command ends with just this exit status.
 			"status": func(ts *testscript.TestScript, _ bool, args []string) {
