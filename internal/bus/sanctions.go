@@ -200,21 +200,19 @@ func (t *SanctionTable) Page(cursor string, limit int, now int64) SanctionPage {
 	limit = max(limit, 1)
 	page := SanctionPage{}
 	var first last // the limit+1 that come first, so that it is known whether more do
-	t.mu.Lock()
-	for _, h := range t.byID {
-		if h.Ended(now) {
+	for _, s := range t.all() {
+		if s.Ended(now) {
 			continue
 		}
 		page.Count++
-		if after != nil && order(h.Sanction, after) <= 0 {
+		if after != nil && order(s, after) <= 0 {
 			continue
 		}
-		heap.Push(&first, h.Sanction)
+		heap.Push(&first, s)
 		if len(first) > limit+1 {
 			heap.Pop(&first)
 		}
 	}
-	t.mu.Unlock()
 	slices.SortFunc(first, order)
 	page.Sanctions = first
 	if len(first) > limit {
@@ -223,6 +221,17 @@ func (t *SanctionTable) Page(cursor string, limit int, now int64) SanctionPage {
 		page.Cursor = strconv.FormatInt(end.Issued, 10) + "-" + end.ID
 	}
 	return page
+}
+
+// all lists what is held, so that nobody waits for who looks through it.
+func (t *SanctionTable) all() []*Sanction {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	list := make([]*Sanction, 0, len(t.byID))
+	for _, h := range t.byID {
+		list = append(list, h.Sanction)
+	}
+	return list
 }
 
 func order(a, b *Sanction) int {

@@ -35,13 +35,16 @@ type sanctions struct {
 	table bus.SanctionTable
 	clock atomic.Pointer[reading]
 
-	// mu is the order of changes: it is held while the handler is told.
 	mu      sync.Mutex
-	version version
-	foreign int    // entries in Redis that cannot be read
-	reading bool   // pushes are held
-	held    []push // which came meanwhile
+	reading bool   // guarded by mu, like the next two
+	held    []push // which came while reading
 	spilled bool   // there were too many
+
+	// Whoever may change these, and the table, also tells the handler: the
+	// goroutine of read while reading, otherwise who holds mu. So what takes long
+	// keeps nobody from receiving.
+	version version
+	foreign int // entries in Redis that cannot be read
 }
 
 // reading is what Redis's clock showed at a time of ours.
@@ -179,18 +182,17 @@ func (s *sanctions) read(ctx context.Context, first bool) error {
 	s.mu.Lock()
 	s.reading = true
 	s.mu.Unlock()
+	defer s.release()
 	at, err := s.look(ctx)
-	var all map[string]string
-	if err == nil {
-		all, err = s.scan(ctx)
+	if err != nil {
+		return err
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if err == nil {
-		s.replace(at, all, first)
+	all, err := s.scan(ctx)
+	if err != nil {
+		return err
 	}
-	s.release()
-	return err
+	s.replace(at, all, first)
+	return nil
 }
 
 // scan reads every entry: its text by its id.
@@ -210,7 +212,7 @@ func (s *sanctions) scan(ctx context.Context) (map[string]string, error) {
 	}
 }
 
-// replace makes the table what was read. mu is held.
+// replace makes the table what was read.
 func (s *sanctions) replace(at position, all map[string]string, first bool) {
 	s.table.Purge(at.now)
 	found := make(map[string]*bus.Sanction, len(all))
@@ -259,17 +261,24 @@ func (s *sanctions) unreadable(err error) {
 	}
 }
 
-// release applies the pushes that were held. mu is held.
+// release ends the reading with the pushes that were held.
 func (s *sanctions) release() {
-	held := s.held
-	s.reading, s.held = false, nil
-	for _, p := range held {
-		s.take(p)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for len(s.held) > 0 {
+		held := s.held
+		s.held = nil
+		s.mu.Unlock()
+		for _, p := range held {
+			s.take(p)
+		}
+		s.mu.Lock()
 	}
 	if s.spilled {
 		s.spilled = false
 		s.nudge()
 	}
+	s.reading = false
 }
 
 // hear takes what came over the channel.
@@ -282,8 +291,6 @@ func (s *sanctions) hear(payload string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
-	case p.sign == '!':
-		s.bus.handler.Sanctioned(p.sanction)
 	case !s.reading:
 		s.take(p)
 	case len(s.held) < pushesMax:
@@ -294,8 +301,12 @@ func (s *sanctions) hear(payload string) {
 }
 
 // take applies a push that follows what is known. One that does not is older, or
-// something before it is missing. mu is held.
+// something before it is missing.
 func (s *sanctions) take(p push) {
+	if p.sign == '!' {
+		s.bus.handler.Sanctioned(p.sanction)
+		return
+	}
 	if p.before != s.version {
 		if !s.version.covers(p.after) {
 			s.nudge()
