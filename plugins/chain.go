@@ -59,6 +59,7 @@ func (r *run) advance() {
 		s := r.chain.stages[r.at]
 		r.at++
 		if !s.events[r.q.Event] {
+			r.trial.skip(s, r.at, "event")
 			continue
 		}
 		if s.opts.Exempt != nil && r.q.Input != nil {
@@ -67,6 +68,7 @@ func (r *run) advance() {
 			}
 			if s.opts.Exempt(r.input) {
 				s.tally.exempt.Add(1)
+				r.trial.skip(s, r.at, "exempt")
 				continue
 			}
 		}
@@ -116,6 +118,7 @@ func (r *run) answer(c *call, o outcome) {
 		}
 	}
 	c.stage.tally.count(c.mode, o)
+	r.trial.add(c, o)
 	if o.err != nil {
 		c.stage.complain(c, o)
 	}
@@ -194,6 +197,19 @@ func (r *run) finish(a filter.Action) {
 	for _, f := range waiting {
 		f()
 	}
+	if r.trial != nil {
+		r.mu.Lock()
+		r.told = true
+		r.conclude()
+		r.mu.Unlock()
+	}
+}
+
+// conclude ends a trial when everybody has spoken. mu is held.
+func (r *run) conclude() {
+	if r.trial != nil && r.told && r.open == 0 {
+		close(r.trial.over)
+	}
 }
 
 // answered are the steps that are complete. mu is held.
@@ -227,5 +243,6 @@ func (r *run) note(c *call, o outcome) room.Step {
 		st.Queued = c.sent.Sub(c.start)
 	}
 	r.open--
+	r.conclude()
 	return *st
 }

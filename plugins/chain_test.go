@@ -33,7 +33,7 @@ func judgeFunc(name string, f func(m *filter.Message) (filter.Verdict, error)) O
 		Actions:   []filter.Action{filter.ActionModify, filter.ActionReject, filter.ActionDrop, filter.ActionShadow},
 		Sanctions: []filter.SanctionKind{filter.Warn, filter.Mute, filter.Kick, filter.Ban},
 		Builtin: &filter.Plugin{
-			Name: name, Version: "1",
+			Name: name, Version: bus.NewMessageID().String(), // another each time: else a host keeps the one it has
 			Judge:     func(_ context.Context, m *filter.Message) (filter.Verdict, error) { return f(m) },
 			Events:    []filter.Event{filter.Chat, filter.Signal, filter.Join},
 			Actions:   []filter.Action{filter.ActionModify, filter.ActionReject, filter.ActionDrop, filter.ActionShadow},

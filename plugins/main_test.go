@@ -47,6 +47,7 @@ var roles = map[string]func(){
 	"role-forks":   forks,
 	"role-eater":   eater,
 	"role-unary":   func() { serveRaw(rawServer{}) },
+	"role-bench":   func() { serveText(lookForBadWord) },
 	"role-garbage": func() { serveRaw(garbage{}) },
 	"role-no-grpc": noGRPC,
 	"role-noisy": func() {
@@ -111,7 +112,7 @@ func process(t testing.TB, name, role string, config any) Options {
 	}
 	o := Options{
 		Name: name, Command: []string{self, role}, Unpinned: true, MTLS: true, Enforce: 100, Timeout: 5 * time.Second,
-		Actions: []filter.Action{filter.ActionModify, filter.ActionReject, filter.ActionDrop}, Env: map[string]string{"HELLO": "plugin"},
+		Actions: []filter.Action{filter.ActionModify, filter.ActionReject, filter.ActionDrop}, Env: map[string]string{"HELLO": "plugin", "GORACE": "atexit_sleep_ms=0"},
 	}
 	if config != nil {
 		if o.Config, err = json.Marshal(config); err != nil {

@@ -32,6 +32,7 @@ type run struct {
 	recent   []filter.Recent
 	input    *policy.Input
 	ruling   room.Ruling
+	trial    *trial // nil but for Try
 
 	mu       sync.Mutex
 	asking   bool     // an enforced filter is being asked; guarded by mu, like all below
@@ -39,12 +40,13 @@ type run struct {
 	steps    []room.Step
 	open     int // steps without an end
 	finished bool
+	told     bool     // done has returned; of a trial alone
 	waiting  []func() // what async filters said before finished
 }
 
 // call makes the call that asks s about the message as it stands.
 func (r *run) call(s *stage) *call {
-	c := &call{run: r, stage: s, msg: r.message(s), start: time.Now()}
+	c := &call{run: r, stage: s, at: r.at, msg: r.message(s), start: time.Now()}
 	c.mode = s.mode(c.msg.User.ID)
 	c.msg.DryRun = c.mode == Observe
 	step := room.Step{Filter: s.opts.Name, Mode: c.mode.String(), Start: c.start, Plugin: s.unit != nil}

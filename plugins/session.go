@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -135,6 +136,9 @@ func (s *session) take(ctx context.Context) (batch []*call, ping bool, err error
 		}
 		select {
 		case <-s.wake:
+			// Whoever else is about to queue something goes first: that makes one
+			// batch of what would be many, and costs nothing when nobody is.
+			runtime.Gosched()
 		case <-ctx.Done():
 			return nil, false, ctx.Err()
 		}

@@ -116,7 +116,7 @@ func (s *stage) prepareBuiltin(old *stage) error {
 	}
 	s.desc = desc
 	config := string(s.opts.Config)
-	if old != nil && old.builtin != nil && old.builtin.plugin.Name == p.Name && old.builtin.config == config {
+	if old != nil && old.builtin != nil && old.builtin.plugin.Name == p.Name && old.builtin.plugin.Version == p.Version && old.builtin.config == config {
 		s.builtin = old.builtin
 		s.builtin.refs.Add(1)
 		return nil

@@ -97,6 +97,7 @@ type call struct {
 	stage *stage
 	msg   *filter.Message
 	mode  Mode
+	at    int       // which of the chain's stages, from 1
 	step  int       // in run.steps
 	start time.Time // when it reached the filter
 	late  *late     // in mode async
