@@ -30,6 +30,7 @@ func all() []filter.Plugin {
 	list := []filter.Plugin{
 		{Name: "words", Config: filter.Configured(defaultWords(), newWords)},
 		{Name: "regex", Config: filter.Configured(defaultRegex(), newRegex)},
+		{Name: "links", Config: filter.Configured(defaultLinks(), newLinks)},
 		{Name: "caps", Config: filter.Configured(defaultCaps(), newCaps)},
 		{Name: "length", Config: filter.Configured(defaultLength(), newLength)},
 	}

@@ -106,7 +106,7 @@ func TestWordsAreFoundHoweverTheyAreWritten(t *testing.T) {
 		"sh1t $hit sh!t 5h!t @$$ a$s a5s": "**** **** **** **** *** *** ***",
 		"b1tch p3n1s":                     "***** *****",
 		"he11 he1l he||":                  "**** **** ****",
-		"i1l 1LL": "*** ***",
+		"i1l 1LL":                         "*** ***",
 		"@ass ass$ $ass$":                 "@*** **** $****",
 		// spacing
 		"f.u.c.k f-u-c-k f_u_c_k": "******* ******* *******",
