@@ -33,6 +33,8 @@ var layers = map[string][]string{
 	"config":                  {},
 	"auth":                    {},
 	"telemetry":               {},
+	"telemetry/tracetree":     {},
+	"telemetry/draw":          {"telemetry/tracetree"},
 	"examples/browser":        {},
 	"internal/bench":          {},
 	"internal/verify":         {"client/go"},
@@ -54,6 +56,8 @@ var owners = map[string][]string{
 	"cel.dev/cel-go/":              {"internal/room/policy"},
 	"github.com/golang-jwt/jwt/":   {"auth", "auth/authtest"},
 	"github.com/spf13/cobra":       {"internal/cli"},
+	"go.opentelemetry.io/":         {"telemetry"},
+	"github.com/prometheus/":       {"telemetry"},
 }
 
 type pkg struct {
