@@ -31,6 +31,7 @@ func all() []filter.Plugin {
 		{Name: "words", Config: filter.Configured(defaultWords(), newWords)},
 		{Name: "regex", Config: filter.Configured(defaultRegex(), newRegex)},
 		{Name: "links", Config: filter.Configured(defaultLinks(), newLinks)},
+		{Name: "repeats", Config: filter.Configured(defaultRepeats(), newRepeats), Sanctions: []filter.SanctionKind{filter.Mute}},
 		{Name: "caps", Config: filter.Configured(defaultCaps(), newCaps)},
 		{Name: "length", Config: filter.Configured(defaultLength(), newLength)},
 	}
@@ -38,7 +39,10 @@ func all() []filter.Plugin {
 		p := &list[i]
 		p.Version = "1"
 		p.Stateless = p.Name != "repeats"
-		p.Events = []filter.Event{filter.Chat, filter.Signal, filter.Join}
+		p.Events = []filter.Event{filter.Chat, filter.Signal}
+		if p.Stateless {
+			p.Events = append(p.Events, filter.Join)
+		}
 		p.Actions = []filter.Action{filter.ActionAllow, filter.ActionModify, filter.ActionReject, filter.ActionDrop, filter.ActionShadow}
 	}
 	return list
