@@ -28,3 +28,5 @@
 // spans of it and exports them. Nothing on a message's way waits for it: when
 // the collector is away the queue fills and what does not fit is counted.
 package telemetry
+
+//go:generate go run ./generate
