@@ -13,7 +13,7 @@ const (
 	Closed   Kind = 6 // the room was closed: Reason
 	// Shadow is a chat that its sender's own sockets alone are shown. It has no
 	// place in any stream: it is published with a zero Retention, in rooms with
-	// history too.
+	// history too, and an instance that is cut off at that moment misses it.
 	Shadow Kind = 7
 
 	// Made by the receiving bus, never published:

@@ -46,8 +46,34 @@ type sanctionsCall struct {
 	timeout time.Duration
 }
 
+// choice picks sanctions by what they say.
+type choice struct{ user, room string }
+
+func (o *choice) flags(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&o.user, "user", "", "only those against this user id")
+	cmd.Flags().StringVar(&o.room, "room", "", "only those in this room")
+}
+
+// each calls f for all that are chosen, oldest first.
+func (o *choice) each(ctx context.Context, b bus.Bus, f func(*bus.Sanction)) error {
+	for cursor := ""; ; {
+		page, err := b.Sanctions(ctx, cursor, 1000)
+		if err != nil {
+			return err
+		}
+		for _, s := range page.Sanctions {
+			if (o.user == "" || s.Member == o.user) && (o.room == "" || s.Room == o.room) {
+				f(s)
+			}
+		}
+		if cursor = page.Cursor; cursor == "" {
+			return nil
+		}
+	}
+}
+
 func (c *sanctionsCall) list() *cobra.Command {
-	var user, room string
+	var chosen choice
 	cmd := &cobra.Command{
 		Use:     "list",
 		Short:   "List what is in force, oldest first",
@@ -56,25 +82,14 @@ func (c *sanctionsCall) list() *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return c.with(cmd, func(ctx context.Context, b bus.Bus, _ *telemetry.Log) error {
 				out := c.printer(cmd.OutOrStdout())
-				for cursor := ""; ; {
-					page, err := b.Sanctions(ctx, cursor, 1000)
-					if err != nil {
-						return err
-					}
-					for _, s := range page.Sanctions {
-						if (user == "" || s.Member == user) && (room == "" || s.Room == room) {
-							out.print(s)
-						}
-					}
-					if cursor = page.Cursor; cursor == "" {
-						return out.flush()
-					}
+				if err := chosen.each(ctx, b, out.print); err != nil {
+					return err
 				}
+				return out.flush()
 			})
 		},
 	}
-	cmd.Flags().StringVar(&user, "user", "", "only those against this user id")
-	cmd.Flags().StringVar(&room, "room", "", "only those in this room")
+	chosen.flags(cmd)
 	return cmd
 }
 
@@ -142,14 +157,27 @@ to mean every guest of that address. Users who authenticate are bound by their i
 }
 
 func (c *sanctionsCall) lift() *cobra.Command {
-	return &cobra.Command{
-		Use:   "lift ID...",
-		Short: "Lift sanctions",
-		Args:  cobra.MinimumNArgs(1),
+	var chosen choice
+	cmd := &cobra.Command{
+		Use:     "lift ID... | lift --user USER [--room ROOM]",
+		Short:   "Lift sanctions, by their ids or all of a user",
+		Example: "  relay sanctions lift FG6C2YJUWJS7U535\n  relay sanctions lift --user ann --room lobby",
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 == (chosen.user != "") || chosen.room != "" && chosen.user == "" {
+				return usageError{errors.New("say which: ids as `relay sanctions list` shows them, or --user"), cmd.CommandPath()}
+			}
 			return c.with(cmd, func(ctx context.Context, b bus.Bus, log *telemetry.Log) error {
+				ids := args
+				if chosen.user != "" {
+					if err := chosen.each(ctx, b, func(s *bus.Sanction) { ids = append(ids, s.ID) }); err != nil {
+						return err
+					}
+					if len(ids) == 0 {
+						return fmt.Errorf("%s: %w", readable(chosen.user), bus.ErrNoSanction)
+					}
+				}
 				var failed error
-				for _, id := range args {
+				for _, id := range ids {
 					s, err := b.Lift(ctx, id)
 					if err != nil {
 						failed = errors.Join(failed, err)
@@ -164,6 +192,8 @@ func (c *sanctionsCall) lift() *cobra.Command {
 			})
 		},
 	}
+	chosen.flags(cmd)
+	return cmd
 }
 
 // with runs f on the bus of the configuration.

@@ -28,7 +28,22 @@ type instance struct {
 
 func start(t testing.TB, o redisbus.Options) *instance {
 	t.Helper()
-	n := &instance{Bus: newBus(t, o), t: t, events: make(map[string][]*bus.Event)}
+	return begin(t, newBus(t, o))
+}
+
+// startWith takes the options as they are.
+func startWith(t testing.TB, o redisbus.Options) *instance {
+	t.Helper()
+	b, err := redisbus.New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return begin(t, b)
+}
+
+func begin(t testing.TB, b *redisbus.Bus) *instance {
+	t.Helper()
+	n := &instance{Bus: b, t: t, events: make(map[string][]*bus.Event)}
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	t.Cleanup(func() {

@@ -3,7 +3,9 @@ package redisbus_test
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -177,6 +179,60 @@ func TestASanctionIsRepeatedUnderItsID(t *testing.T) {
 	}
 	holds(t, watcher, "m")
 	holds(t, n, "m")
+}
+
+// TestARestartOfRedisKeepsWhatItStored, and without a store it is told that they
+// are gone.
+func TestARestartOfRedisKeepsWhatItStored(t *testing.T) {
+	t.Parallel()
+	for name, args := range map[string][]string{"stored": {"--appendonly", "yes", "--appendfsync", "always"}, "not stored": nil} {
+		t.Run(name, func(t *testing.T) {
+			server := redistest.Start(t, args...)
+			var log lockedBuffer
+			o := redisbus.Options{URL: server.URL(), Timings: quick, Logger: slog.New(slog.NewTextHandler(&log, nil))}
+			a := start(t, redisbus.Options{URL: server.URL()})
+			b := startWith(t, o)
+			sanction(t, a, ban("m"))
+			holds(t, b, "m")
+			server.Kill()
+			eventually(t, "ill health", b.unwell)
+			if len(b.InForce("m", "", "room")) != 1 {
+				t.Error("what was known is not in force while redis is away")
+			}
+			server.Up()
+			want := []string{"m", "after"}
+			if len(args) == 0 {
+				want = want[1:]
+			}
+			eventually(t, "a sanction after the restart", func() error {
+				_, err := a.Sanction(t.Context(), &bus.Sanction{ID: "after", Kind: bus.Ban, Member: "after"})
+				return err
+			})
+			holds(t, a, want...)
+			holds(t, b, want...)
+			if told := strings.Contains(log.String(), "are not those of before"); told != (len(args) == 0) {
+				t.Errorf("logged:\n%s", log.String())
+			}
+		})
+	}
+}
+
+// lockedBuffer takes a log.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
 }
 
 // TestFailoverThatLosesSanctions: what the promoted replica does not know is
