@@ -57,18 +57,7 @@ type line interface {
 // Start implements Conn.
 func (c *conn) Start(h Handler) {
 	c.handler = h
-	c.named(h)
 	c.line.begin()
-}
-
-// named takes the connection's name from a handler that has one, for those who
-// want to know what became of a frame.
-func (c *conn) named(h Handler) {
-	if n, ok := h.(interface{ ID() string }); ok {
-		c.mu.Lock()
-		c.queue.owner = n.ID
-		c.mu.Unlock()
-	}
 }
 
 // Send implements Conn.
@@ -76,12 +65,10 @@ func (c *conn) Send(f *wire.Frame) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closing || c.ended {
-		f.Dropped(c.queue.id, "closed")
 		return
 	}
 	n := c.queue.costOf(f)
 	if c.queue.cost+n > c.opt.MaxQueue && !c.makeRoom(f, n) {
-		f.Dropped(c.queue.id, "slow_consumer")
 		return
 	}
 	c.queue.push(f, n)
@@ -128,9 +115,8 @@ func (c *conn) wantWriter() {
 
 // outgoing is what is to be written next, in buf or not: at most as much as buf
 // has room for. Nothing left, or the end, and it returns nil: who writes is done.
+// mu is held.
 func (c *conn) outgoing(buf []byte) []byte {
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	if c.ended {
 		c.writing = false
 		return nil
@@ -153,13 +139,11 @@ func (c *conn) outgoing(buf []byte) []byte {
 
 // sent reports that n bytes of what outgoing gave are out. It returns true when
 // those were the last of the connection's, and the client's close frame has come
-// too: it is to be closed.
+// too: it is to be closed. mu is held.
 func (c *conn) sent(n int) (done bool) {
 	st := &c.group.stats
 	st.BytesOut.Add(int64(n))
 	st.Writes.Add(1)
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	if c.ended {
 		return false
 	}

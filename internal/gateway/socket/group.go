@@ -102,23 +102,22 @@ func (g *Group) Stats() *Stats { return &g.stats }
 func (g *Group) now() int64 { return g.clock.Load() }
 
 // shared gives one copy of opt to all who have the same.
-func (g *Group) shared(opt Options) *Options {
-	if o := g.options.Load(); o != nil && *o == opt {
+func (g *Group) shared(opt *Options) *Options {
+	if o := g.options.Load(); o != nil && *o == *opt {
 		return o
 	}
-	g.options.Store(&opt)
-	return &opt
+	g.options.Store(opt)
+	return opt
 }
 
-// add takes a connection in; false after Stop.
-func (g *Group) add(c *conn) bool {
+// enter counts a connection that begins; false after Stop.
+func (g *Group) enter() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.stopped {
 		return false
 	}
 	g.work.Add(1)
-	c.place.shard.add(c)
 	g.stats.Open.Add(1)
 	g.stats.Opened.Add(1)
 	return true

@@ -20,7 +20,8 @@ func (*still) hangUp()  {}
 // stuck is a connection whose client takes nothing.
 func stuck(opt Options) *conn {
 	c, g := &conn{}, newGroup()
-	c.setUp(g, opt.withDefaults(), &still{})
+	opt = opt.withDefaults()
+	c.setUp(g.shards[0], &opt, &still{})
 	return c
 }
 

@@ -52,6 +52,10 @@ func fault(err error) (wire.CloseCode, string) {
 	return 0, ""
 }
 
+// errGone is the end of the network connection without a close frame, as
+// gorilla would tell it.
+var errGone = &websocket.CloseError{Code: websocket.CloseAbnormalClosure, Text: io.ErrUnexpectedEOF.Error()}
+
 // then is what is left to do when nothing more is to be read as messages.
 type then uint8
 

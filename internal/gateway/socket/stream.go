@@ -153,12 +153,16 @@ func (s *stream) write() {
 	buf := chunks.Get().(*[]byte)
 	defer chunks.Put(buf)
 	for {
+		s.mu.Lock()
 		b := s.outgoing(*buf)
+		s.mu.Unlock()
 		if b == nil {
 			return
 		}
 		n, err := s.net.Write(b)
+		s.mu.Lock()
 		done := s.sent(n)
+		s.mu.Unlock()
 		switch {
 		case err != nil:
 			s.cut(Cause{By: Network, Err: err})

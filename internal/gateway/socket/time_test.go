@@ -157,7 +157,7 @@ func testAGoodbyeFromAStuckReaderIsNotWaitedForForEver(t *testing.T, k kind) {
 }
 
 func testAReaderThatWakesUpStillSeesWhy(t *testing.T, k kind) {
-	s := serveStill(t, small(k), Options{MaxQueue: 64 << 20})
+	s := serveStill(t, k, Options{MaxQueue: 64 << 20})
 	ws, p := s.dial(t, nil)
 	stick(t, s, p)
 	for len(p.closed) == 0 && s.group.stats.SlowCut.Load() == 0 {

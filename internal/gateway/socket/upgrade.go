@@ -50,26 +50,32 @@ func (g *Group) Upgrade(w http.ResponseWriter, r *http.Request, opt Options) (Co
 	if err != nil {
 		return nil, err
 	}
-	c := g.newConn(opt, h.line, ws)
-	c.queue.deflated = opt.Compression && offersDeflate(r)
-	if !g.add(c) {
-		c.line.hangUp()
+	if !g.enter() {
+		_ = h.line.Close()
 		return nil, ErrStopped
 	}
+	c := g.newConn(&opt, h.line, ws)
+	c.queue.deflated = opt.Compression && offersDeflate(r)
+	c.place.shard.add(c)
 	return c, nil
 }
 
-// newConn chooses what the connection is made of.
-func (g *Group) newConn(opt Options, h *handshake, ws *websocket.Conn) *conn {
+// newConn chooses what the connection is made of: this is the one place.
+func (g *Group) newConn(opt *Options, h *handshake, ws *websocket.Conn) *conn {
+	shard := g.nextShard()
+	if c := newPolled(shard, h.Conn, opt); c != nil {
+		return c
+	}
 	s := newStream(h.Conn, ws)
+	s.setUp(shard, opt, s)
 	h.c = &s.conn
-	s.setUp(g, opt, s)
 	return &s.conn
 }
 
 // setUp fills in what all connections have.
-func (c *conn) setUp(g *Group, opt Options, l line) {
-	c.group, c.opt, c.line, c.place.shard = g, g.shared(opt), l, g.nextShard()
+func (c *conn) setUp(s *shard, opt *Options, l line) {
+	g := s.group
+	c.group, c.opt, c.line, c.place.shard = g, g.shared(opt), l, s
 	now := g.now()
 	c.progress = now
 	c.heard.Store(now - rand.Int64N(max(int64(opt.PingEvery)/4, 1))) // pings are spread from the start
