@@ -49,8 +49,9 @@ type link struct {
 	child  *child
 	dir    string
 	api    pb.FilterClient
-	stream pb.Filter_SessionClient // nil: the plugin has no Session
-	cancel context.CancelFunc      // of stream and calls
+	conn   *grpc.ClientConn
+	stream grpc.ClientStream  // nil: the plugin has no Session
+	cancel context.CancelFunc // of stream and calls
 	ctx    context.Context
 	since  time.Time // when it was ready
 }
@@ -95,11 +96,10 @@ func refused(problems []filter.Problem) bool {
 
 // start goes through all that has to happen before the first message.
 func (l *link) start(ctx context.Context, h *Host, log *slog.Logger) ([]filter.Problem, error) {
-	conn, err := l.connect(ctx, h, log)
-	if err != nil {
+	if err := l.connect(ctx, h, log); err != nil {
 		return nil, err
 	}
-	l.api = pb.NewFilterClient(conn)
+	l.api = pb.NewFilterClient(l.conn)
 	ctx, cancel := context.WithTimeout(ctx, h.times.configure)
 	defer cancel()
 	said, err := l.api.Describe(ctx, &pb.DescribeRequest{HostVersion: h.opts.Version})
@@ -126,12 +126,11 @@ func (l *link) start(ctx context.Context, h *Host, log *slog.Logger) ([]filter.P
 }
 
 // connect starts the process, and connects to it.
-func (l *link) connect(ctx context.Context, h *Host, log *slog.Logger) (*grpc.ClientConn, error) {
+func (l *link) connect(ctx context.Context, h *Host, log *slog.Logger) error {
 	o := &l.spec.opts
-	var conn *grpc.ClientConn
 	l.client = plugin.NewClient(&plugin.ClientConfig{
 		HandshakeConfig:  filter.Handshake(),
-		Plugins:          plugin.PluginSet{filter.DispenseName: &clientSide{conn: &conn}},
+		Plugins:          plugin.PluginSet{filter.DispenseName: &clientSide{conn: &l.conn}},
 		AllowedProtocols: []plugin.Protocol{plugin.ProtocolGRPC},
 		AutoMTLS:         o.MTLS,
 		SkipHostEnv:      true,
@@ -179,33 +178,30 @@ func (l *link) connect(ctx context.Context, h *Host, log *slog.Logger) (*grpc.Cl
 	}
 	switch {
 	case r.err == nil:
-		return conn, nil
+		return nil
 	case ctx.Err() != nil:
-		return nil, fmt.Errorf("starting it: %w", ctx.Err())
+		return fmt.Errorf("starting it: %w", ctx.Err())
 	case strings.HasPrefix(r.err.Error(), "timeout while waiting"):
-		return nil, fmt.Errorf("it did not say within %v where it listens (the handshake on standard output)", h.times.start)
+		return fmt.Errorf("it did not say within %v where it listens (the handshake on standard output)", h.times.start)
 	default:
-		return nil, fmt.Errorf("starting it: %w", r.err)
+		return fmt.Errorf("starting it: %w", r.err)
 	}
 }
 
 // greet opens the session and waits until a first ping came back, so that what
 // takes over can. A plugin without Session is asked in another way.
 func (l *link) greet(ctx context.Context) error {
-	stream, err := l.api.Session(l.ctx)
+	stream, err := l.conn.NewStream(l.ctx, &pb.Filter_ServiceDesc.Streams[0], pb.Filter_Session_FullMethodName, grpc.ForceCodecV2(wire{}))
 	if err != nil {
 		return fmt.Errorf("opening a session: %w", plain(err))
 	}
 	answer := make(chan error, 1)
 	go func() {
-		if err := stream.Send(&pb.HostFrame{Frame: &pb.HostFrame_Ping{Ping: &pb.Ping{}}}); err != nil {
-			_, err = stream.Recv() // which tells why
-			answer <- err
-			return
-		}
-		f, err := stream.Recv()
-		if err == nil && f.GetPong() == nil {
-			err = fmt.Errorf("a first ping was answered with %T", f.GetFrame())
+		var f replyFrame
+		_ = stream.SendMsg(&pb.HostFrame{Frame: &pb.HostFrame_Ping{Ping: &pb.Ping{}}}) // RecvMsg tells what is wrong
+		err := stream.RecvMsg(&f)
+		if err == nil && f.other.GetPong() == nil {
+			err = errors.New("a first ping was answered with something else")
 		}
 		answer <- err
 	}()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -369,10 +370,10 @@ func TestAFilterGetsWhatItNeeds(t *testing.T) {
 // A built-in that a reload does not touch remembers what it has seen.
 func TestAnUntouchedBuiltinIsKept(t *testing.T) {
 	h := newHost(t)
-	closed := 0
+	var closed atomic.Int32
 	options := func(config string) Options {
 		o := Options{Name: "counter", Enforce: 100, Config: []byte(config), Actions: []filter.Action{filter.ActionReject}}
-		o.Builtin = &filter.Plugin{Name: "counter", Version: "1", Close: func() { closed++ }, Config: filter.Configured(wordsConfig{}, func(wordsConfig) (filter.Judge, error) {
+		o.Builtin = &filter.Plugin{Name: "counter", Version: "1", Close: func() { closed.Add(1) }, Config: filter.Configured(wordsConfig{}, func(wordsConfig) (filter.Judge, error) {
 			n := 0
 			return judgeFunc("", func(*filter.Message) (filter.Verdict, error) {
 				n++
@@ -395,8 +396,8 @@ func TestAnUntouchedBuiltinIsKept(t *testing.T) {
 		t.Fatal("accepted")
 	}
 	wantIn(t, err, "filter counter: config/words: wants")
-	if err := h.Close(t.Context()); err != nil || closed != 2 {
-		t.Errorf("%v, closed %d times", err, closed)
+	if err := h.Close(t.Context()); err != nil || closed.Load() != 2 {
+		t.Errorf("%v, closed %d times", err, closed.Load())
 	}
 }
 

@@ -151,7 +151,8 @@ func (s *session) fill() (batch []*call) {
 	room := min(s.maxBatch, len(s.slots.list)-s.slots.taken)
 	now := time.Now()
 	taken, bytes := 0, 0
-	for _, c := range u.queue {
+	batch = make([]*call, 0, min(room, u.queued))
+	for _, c := range u.queue[u.head:] {
 		if c.state == settled {
 			taken++
 			continue
@@ -167,14 +168,17 @@ func (s *session) fill() (batch []*call) {
 	}
 	u.drop(taken)
 	u.queued -= len(batch)
+	if len(batch) == 0 {
+		return nil
+	}
 	for _, c := range batch {
 		c.batch = len(batch)
 	}
 	return batch
 }
 
-// frame is a batch on the wire.
-func frame(batch []*call, now time.Time) *pb.Batch {
+// generated is a batch for CheckBatch.
+func generated(batch []*call, now time.Time) *pb.Batch {
 	b := &pb.Batch{Messages: make([]*pb.Message, len(batch))}
 	for i, c := range batch {
 		m := c.msg
@@ -195,13 +199,11 @@ func (s *session) send() {
 		case err != nil:
 			return
 		}
-		f := &pb.HostFrame{}
+		var f any = &batchFrame{calls: batch, now: time.Now()}
 		if ping {
-			f.Frame = &pb.HostFrame_Ping{Ping: &pb.Ping{N: uint64(time.Now().UnixNano())}}
-		} else {
-			f.Frame = &pb.HostFrame_Batch{Batch: frame(batch, time.Now())}
+			f = &pb.HostFrame{Frame: &pb.HostFrame_Ping{Ping: &pb.Ping{N: uint64(time.Now().UnixNano())}}}
 		}
-		if err := s.link.stream.Send(f); err != nil && !errors.Is(err, io.EOF) {
+		if err := s.link.stream.SendMsg(f); err != nil && !errors.Is(err, io.EOF) {
 			s.link.cancel() // it could not be encoded, say; with EOF, receive has the reason
 			return
 		} else if err != nil {
@@ -213,17 +215,17 @@ func (s *session) send() {
 // receive takes what the plugin says, until the stream ends.
 func (s *session) receive() {
 	for {
-		f, err := s.link.stream.Recv()
-		if err != nil {
+		var f replyFrame
+		if err := s.link.stream.RecvMsg(&f); err != nil {
 			s.finish(err)
 			return
 		}
 		s.hear()
-		switch frame := f.GetFrame().(type) {
-		case *pb.FilterFrame_Verdicts:
-			s.u.verdicts(s, frame.Verdicts.GetVerdicts())
-		case *pb.FilterFrame_Late:
-			s.u.later(frame.Late)
+		if f.verdicts != nil {
+			s.u.verdicts(s, f.verdicts)
+		}
+		if late := f.other.GetLate(); late != nil {
+			s.u.later(late)
 		}
 	}
 }
@@ -257,12 +259,16 @@ func (s *session) check(batch []*call) {
 		}
 	}
 	ctx, cancel := context.WithDeadline(s.link.ctx, until)
-	res, err := s.link.api.CheckBatch(ctx, frame(batch, time.Now()))
+	res, err := s.link.api.CheckBatch(ctx, generated(batch, time.Now()))
 	cancel()
 	switch {
 	case err == nil:
 		s.hear()
-		s.u.verdicts(s, res.GetVerdicts())
+		list := make([]verdict, len(res.GetVerdicts()))
+		for i, p := range res.GetVerdicts() {
+			list[i] = verdictOf(p)
+		}
+		s.u.verdicts(s, list)
 		s.abort(batch, Failed, errors.New("the answer to CheckBatch had no verdict on it"))
 	case s.link.ctx.Err() != nil || status.Code(err) == codes.Unavailable:
 		s.link.cancel() // the process is gone; take tells

@@ -242,8 +242,8 @@ func (u *unit) release() {
 	}
 	u.mu.Lock()
 	u.session = nil
-	rest := u.queue
-	u.queue = nil
+	rest := u.queue[u.head:]
+	u.queue, u.head = nil, 0
 	var left []*call
 	for _, c := range rest {
 		if c.state != settled {

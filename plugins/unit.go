@@ -45,9 +45,10 @@ type unit struct {
 	work sync.WaitGroup
 
 	mu         sync.Mutex
-	queue      []*call // in order; settled ones are skipped. guarded by mu, like all below
-	queued     int     // of queue, those that are not settled
-	bytes      int64   // of what is not settled
+	queue      []*call // in order, from head on; settled ones are skipped. guarded by mu, like all below
+	head       int
+	queued     int   // of queue, those that are not settled
+	bytes      int64 // of what is not settled
 	soonest    deadlines
 	timer      *time.Timer // runs sweep; nil until the first call
 	armed      time.Time   // when it fires; zero when it does not
@@ -174,7 +175,7 @@ func (u *unit) settle(c *call) {
 // trim forgets the settled calls at the front of the queue. mu is held.
 func (u *unit) trim() {
 	n := 0
-	for n < len(u.queue) && u.queue[n].state == settled {
+	for u.head+n < len(u.queue) && u.queue[u.head+n].state == settled {
 		n++
 	}
 	u.drop(n)
@@ -182,10 +183,15 @@ func (u *unit) trim() {
 
 // drop takes n calls off the front of the queue. mu is held.
 func (u *unit) drop(n int) {
-	clear(u.queue[:n])
-	u.queue = u.queue[n:]
-	if len(u.queue) == 0 {
-		u.queue = nil
+	clear(u.queue[u.head : u.head+n])
+	u.head += n
+	switch {
+	case u.head == len(u.queue):
+		u.queue, u.head = u.queue[:0], 0
+	case u.head > len(u.queue)/2:
+		kept := copy(u.queue, u.queue[u.head:])
+		clear(u.queue[kept:])
+		u.queue, u.head = u.queue[:kept], 0
 	}
 }
 
@@ -196,19 +202,19 @@ func (u *unit) again(list []*call) {
 		c.state, c.retried, c.sent = queued, true, time.Time{}
 	}
 	u.queued += len(list)
-	u.queue = slices.Concat(list, u.queue)
+	u.queue, u.head = slices.Concat(list, u.queue[u.head:]), 0
 	u.tally.retries.Add(uint64(len(list)))
 	u.wake()
 }
 
 // verdicts takes what a session received. mu is not held.
-func (u *unit) verdicts(s *session, list []*pb.Verdict) {
+func (u *unit) verdicts(s *session, list []verdict) {
 	now := time.Now()
 	calls := make([]*call, len(list))
 	known := false
 	u.mu.Lock()
-	for i, v := range list {
-		c := s.slots.take(v.GetCall())
+	for i := range list {
+		c := s.slots.take(list[i].call)
 		if c == nil {
 			u.tally.unknown.Add(1)
 			continue
@@ -229,8 +235,8 @@ func (u *unit) verdicts(s *session, list []*pb.Verdict) {
 		if c == nil {
 			continue
 		}
-		o := outcome{end: now}
-		if o.verdict, o.err = filter.VerdictFromProto(list[i]); o.err != nil {
+		o := outcome{verdict: list[i].Verdict, err: list[i].err, end: now}
+		if o.err != nil {
 			o.failure = Failed
 		}
 		c.run.answer(c, o)
