@@ -4,7 +4,8 @@
 // What must be one step is a script on the server (scripts/); keys.go has the
 // layout there. On this side a lane is one way to a server: a publisher that
 // sends everything in order, and a receiver with its own connection. A single
-// server has one lane, a cluster one per partition.
+// server has one lane for all rooms, a cluster one per partition; the sanctions
+// have one of their own, so that rooms with much to say do not delay a ban.
 //
 //	Publish → publisher (publisher.go) → script → PUBLISH → receiver
 //	(receiver.go) → room (room.go) → Handler
@@ -53,7 +54,7 @@ type Bus struct {
 	cluster *redis.ClusterClient  // the same, on a cluster
 	single  *redis.Client         // the same, elsewhere
 
-	lanes     []*lane // one, or one per partition and one for the sanctions
+	lanes     []*lane // one, or one per partition, and one for the sanctions
 	rooms     rooms
 	roster    roster
 	lease     lease
@@ -109,11 +110,12 @@ func New(o Options) (*Bus, error) {
 	b.lease.init(b)
 	b.lanes = append(b.lanes, newLane(b, b.keys.partition[0]))
 	if b.sharded {
-		for _, base := range append(b.keys.partition[1:], b.keys.sanctions) {
+		for _, base := range b.keys.partition[1:] {
 			b.lanes = append(b.lanes, newLane(b, base))
 		}
 	}
-	b.sanctions.init(b, b.lanes[len(b.lanes)-1])
+	b.sanctions.init(b, newLane(b, b.keys.sanctions))
+	b.lanes = append(b.lanes, b.sanctions.lane)
 	return b, nil
 }
 

@@ -14,12 +14,11 @@ import (
 )
 
 // lane is one way to a server and back: what is published there in order, and
-// what is received from there. A cluster has one for each partition and one for
-// the sanctions, begun when it is first used, so that a node that is away holds
-// up nothing else.
+// what is received from there. A cluster has one for each partition, begun when
+// it is first used, so that a node that is away holds up nothing else.
 type lane struct {
 	bus  *Bus
-	base string // what keys begin with that it leads to; on a single server it leads to all
+	base string // what keys begin with that it leads to; on a single server all rooms'
 
 	publisher publisher
 	receiver  receiver
@@ -55,7 +54,10 @@ func (l *lane) use() {
 	l.heard = time.Now()
 	l.begun.Store(true)
 	workers := 4
-	if l.bus.sharded {
+	switch {
+	case l == l.bus.sanctions.lane:
+		workers = 0 // no rooms
+	case l.bus.sharded:
 		workers = 1
 	}
 	for range workers {

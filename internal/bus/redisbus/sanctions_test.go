@@ -1,6 +1,7 @@
 package redisbus_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -72,6 +73,48 @@ func TestChangesThatNobodyToldAreFound(t *testing.T) {
 	holds(t, n)
 	sanction(t, n, ban("e"))
 	holds(t, n, "e")
+}
+
+// busy is an instance that has its hands full with a room.
+type busy struct {
+	*instance
+	entered, free chan struct{}
+}
+
+func (b *busy) Deliver(*bus.Event) {
+	close(b.entered)
+	<-b.free
+}
+
+// TestABusyRoomDelaysNoBan: sanctions do not queue behind messages.
+func TestABusyRoomDelaysNoBan(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	other := start(t, redisbus.Options{URL: server.URL()})
+	n := newBus(t, redisbus.Options{URL: server.URL()})
+	h := &busy{&instance{t: t}, make(chan struct{}), make(chan struct{})}
+	if err := n.Start(t.Context(), h); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		close(h.free)
+		if err := n.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+	}()
+	if _, err := n.Subscribe(t.Context(), "room", false); err != nil {
+		t.Fatal(err)
+	}
+	f := newFates()
+	f.send(other, "room", "1", bus.Retention{})
+	<-h.entered
+	sanction(t, other, ban("m"))
+	eventually(t, "the ban", func() error {
+		if len(n.InForce("m", "", "")) != 1 {
+			return errors.New("not in force")
+		}
+		return nil
+	})
 }
 
 // TestEndsAreForgottenInRedis: what has ended takes no place there.
