@@ -1,5 +1,3 @@
-// Package filters holds the example filters to the contract, and to what they say
-// they do.
 package filters
 
 import (

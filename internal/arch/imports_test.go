@@ -19,7 +19,7 @@ const module = "github.com/wsrelay/relay"
 // folder and all below it.
 var layers = map[string][]string{
 	".":                       {"internal/cli"},
-	"internal/cli":            {"internal/app", "config", "auth", "telemetry", "examples/browser", "internal/room/policy", "internal/bus", "internal/wire", "internal/bench", "client/go"},
+	"internal/cli":            {"internal/app", "config", "auth", "telemetry", "examples/browser", "examples/filters", "plugins", "plugins/filter", "plugins/filtertest", "internal/room", "internal/room/policy", "internal/bus", "internal/wire", "internal/bench", "client/go"},
 	"internal/app":            {"config", "auth", "telemetry", "plugins", "plugins/builtin", "plugins/filter", "internal/gateway/...", "internal/room/...", "internal/bus/...", "internal/wire", "examples/browser"},
 	"internal/gateway":        {"telemetry", "internal/gateway/door", "internal/gateway/socket", "internal/room", "internal/room/policy", "internal/bus", "internal/wire", "auth"},
 	"internal/gateway/door":   {},
@@ -36,6 +36,7 @@ var layers = map[string][]string{
 	"telemetry/tracetree":     {},
 	"telemetry/draw":          {"telemetry/tracetree"},
 	"examples/browser":        {},
+	"examples/filters":        {},
 	"internal/bench":          {},
 	"internal/verify":         {"client/go"},
 	"client/go":               {},
