@@ -122,6 +122,10 @@ func (l *link) start(ctx context.Context, h *Host, log *slog.Logger) ([]filter.P
 	if refused(problems) {
 		return problems, nil
 	}
+	more, err := checkSchema(l.desc.Schema, []byte(config))
+	if err != nil || len(more) > 0 {
+		return append(problems, more...), err
+	}
 	return problems, l.greet(ctx)
 }
 
