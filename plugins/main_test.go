@@ -61,8 +61,8 @@ var roles = map[string]func(){
 }
 
 type wordsConfig struct {
-	Words []string `json:"words"`
-	Tag   string   `json:"tag"`
+	Words []string `json:"words,omitempty"`
+	Tag   string   `json:"tag,omitempty"`
 }
 
 // words is a plugin that rejects what has one of its words, and does other things
