@@ -15,8 +15,9 @@ const (
 	lockName  = "lock"
 
 	// maxBase bounds the folder in which the sockets' folder is made: the rest of
-	// a socket's path takes about 55 of the 104 bytes that some systems allow.
-	maxBase = 48
+	// a socket's path, go-plugin's own folder included, takes up to 68 of the 104
+	// bytes that some systems allow.
+	maxBase = 36
 )
 
 // socketDir is the folder of one host's sockets. Nobody else may look into it. A

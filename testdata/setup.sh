@@ -13,7 +13,7 @@ want haproxy haproxy
 want chromium chromium
 want node nodejs
 want npm npm
-[ -x /usr/bin/python3 ] && /usr/bin/python3 -c 'import websockets' 2>/dev/null || need+=(python3 python3-websockets)
+[ -x /usr/bin/python3 ] && /usr/bin/python3 -c 'import websockets, grpc, google.protobuf' 2>/dev/null || need+=(python3 python3-websockets python3-grpcio python3-protobuf)
 
 if [ ${#need[@]} -gt 0 ]; then
   echo "installing: ${need[*]}"
@@ -29,3 +29,4 @@ if [ ${#need[@]} -gt 0 ]; then
 fi
 
 [ -d testdata/clients/node/node_modules/ws ] || (cd testdata/clients/node && npm install --silent --no-audit --no-fund)
+[ -d examples/filters/slowmode/node_modules/@grpc ] || (cd examples/filters/slowmode && npm install --silent --no-audit --no-fund --no-package-lock)

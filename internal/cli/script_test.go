@@ -6,7 +6,9 @@ import (
 	"errors"
 	"net"
 	"os"
+	"os/exec"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 	"testing"
 	"time"
@@ -37,6 +39,9 @@ func TestScripts(t *testing.T) {
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("HOME", e.WorkDir)
 			e.Setenv("REDIS", redis.URL())
+			if err := goEnvironment(e); err != nil {
+				return err
+			}
 			ln, err := net.Listen("tcp", "127.0.0.1:0")
 			if err != nil {
 				return err
@@ -79,6 +84,24 @@ func TestScripts(t *testing.T) {
 			},
 		},
 	})
+}
+
+// goEnvironment lets scripts build Go programs against this checkout, $REPO.
+func goEnvironment(e *testscript.Env) error {
+	out, err := exec.Command("go", "env", "-json", "GOCACHE", "GOMODCACHE", "GOPROXY", "GOFLAGS", "GOSUMDB").Output()
+	if err != nil {
+		return err
+	}
+	var vars map[string]string
+	if err := json.Unmarshal(out, &vars); err != nil {
+		return err
+	}
+	for name, value := range vars {
+		e.Setenv(name, value)
+	}
+	dir, err := os.Getwd()
+	e.Setenv("REPO", filepath.Dir(filepath.Dir(dir)))
+	return err
 }
 
 func exitStatus(err error) string {
