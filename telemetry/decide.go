@@ -30,9 +30,9 @@ func Share(p float64) Sampler {
 	return 1 + Sampler(math.Round((1-p)*(1<<sampleBits)))
 }
 
-// takes is true for its share of ids.
-func (s Sampler) takes(id *[16]byte) bool {
-	return s != 0 && Sampler(binary.BigEndian.Uint64(id[8:])&sampleMask) >= s-1
+// takes is true for its share of ids; low is the second half of one.
+func (s Sampler) takes(low uint64) bool {
+	return s != 0 && Sampler(low&sampleMask) >= s-1
 }
 
 // ClientMode says what a client's traceparent is good for.
@@ -130,34 +130,35 @@ func (e *Entrance) Origin(traceparent []byte, now time.Time) Origin {
 // the endpoint's. The Context is what rides in the envelope: its span id is that
 // of the publish span. It costs a few nanoseconds and allocates nothing; a nil
 // Traces samples nothing.
-func (t *Traces) Decide(id [16]byte, o *Origin, room Sampler) Context {
-	c := Context{TraceID: o.Parent.TraceID, SpanID: PublishSpan(id)}
+func (t *Traces) Decide(id [16]byte, o *Origin, room Sampler) (c Context) {
+	low := binary.BigEndian.Uint64(id[8:])
+	c.TraceID = o.Parent.TraceID
+	binary.BigEndian.PutUint64(c.SpanID[:], nonzero(low))
+	if room == 0 {
+		room = o.Sample
+	}
 	switch {
 	case t == nil:
 	case o.Debug:
 		c.Flags = FlagSampled | FlagDebug
 	case o.Parent.TraceID != [16]byte{}:
 		c.Flags = o.Parent.Flags & FlagSampled
-	case room != 0:
-		if room.takes(&id) {
-			c.Flags = FlagSampled
-		}
-	case o.Sample.takes(&id):
+	case room.takes(low):
 		c.Flags = FlagSampled
 	}
 	return c
 }
 
 // ProcessSpan is the id of the process span of a message.
-func ProcessSpan(message [16]byte) [8]byte { return nonzero([8]byte(message[:8])) }
+func ProcessSpan(message [16]byte) [8]byte { return spanID(binary.BigEndian.Uint64(message[:8])) }
 
 // PublishSpan is the id of the publish span of a message.
-func PublishSpan(message [16]byte) [8]byte { return nonzero([8]byte(message[8:])) }
+func PublishSpan(message [16]byte) [8]byte { return spanID(binary.BigEndian.Uint64(message[8:])) }
 
-// nonzero keeps the one id in 2^64 valid that would not be.
-func nonzero(id [8]byte) [8]byte {
-	if id == [8]byte{} {
-		id[7] = 1
-	}
+func spanID(n uint64) (id [8]byte) {
+	binary.BigEndian.PutUint64(id[:], nonzero(n))
 	return id
 }
+
+// nonzero keeps the one id in 2^64 valid that would not be.
+func nonzero(n uint64) uint64 { return max(n, 1) }

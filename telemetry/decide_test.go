@@ -2,6 +2,7 @@ package telemetry
 
 import (
 	"crypto/rand"
+	"encoding/binary"
 	"math"
 	"testing"
 	"time"
@@ -49,7 +50,7 @@ func TestSharesAreThoseOfTheSpecification(t *testing.T) {
 	} {
 		id := [16]byte{1}
 		copy(id[8:], c.low[:])
-		if got := Share(c.share).takes(&id); got != c.want {
+		if got := Share(c.share).takes(binary.BigEndian.Uint64(id[8:])); got != c.want {
 			t.Errorf("%v of %x: %v", c.share, c.low, got)
 		}
 	}

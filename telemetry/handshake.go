@@ -2,7 +2,6 @@ package telemetry
 
 import (
 	"crypto/rand"
-	"encoding/binary"
 	mrand "math/rand/v2"
 	"net/http"
 	"time"
@@ -54,7 +53,4 @@ func (t *Traces) Handshake(e *Entrance, h Handshake) Context {
 }
 
 // randomSpanID draws the id of a span that nobody was told of yet.
-func randomSpanID() (id [8]byte) {
-	binary.LittleEndian.PutUint64(id[:], mrand.Uint64())
-	return nonzero(id)
-}
+func randomSpanID() [8]byte { return spanID(mrand.Uint64()) }
