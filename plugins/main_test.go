@@ -86,6 +86,8 @@ func words(c wordsConfig) (filter.Judge, error) {
 		case text == "sleep":
 			<-ctx.Done()
 			time.Sleep(50 * time.Millisecond)
+		case text == "hang":
+			select {}
 		case text == "die":
 			os.Exit(7)
 		case text == "error":
