@@ -33,3 +33,13 @@ RUNS ?= 3
 .PHONY: reliability
 reliability:
 	ulimit -n "$$(ulimit -Hn)"; $(GO) test ./internal/verify -run TestFaults -v -timeout 3h -faults.repeat $(RUNS)
+
+# What docs/performance.md reports: a relay, a Redis and the load share this machine, so leave it alone meanwhile.
+.PHONY: bench profile
+BENCH ?= latency,mid,big,many,cross,crosslat,idle,start
+bench:
+	ulimit -n "$$(ulimit -Hn)"; $(GO) test ./internal/bench -run TestTable -v -timeout 2h -table $(RUNS) -table.scenarios $(BENCH)
+
+# CPU, heap, block and mutex profiles of a relay under load, in ./profiles.
+profile:
+	$(GO) test ./internal/bench -run TestProfile -v -profile $(CURDIR)/profiles -profile.scenario $(or $(SCENARIO),many)

@@ -7,11 +7,7 @@ import (
 	"net"
 	"testing"
 	"time"
-
-	"go.uber.org/goleak"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // networks are all that can be had here.
 func networks(t *testing.T, f func(t *testing.T, nw network)) {

@@ -1,0 +1,343 @@
+package bench_test
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"flag"
+	"fmt"
+	"math/big"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	client "github.com/wsrelay/relay/client/go"
+	"github.com/wsrelay/relay/internal/bench"
+	"github.com/wsrelay/relay/internal/bus/redisbus/redistest"
+)
+
+var (
+	tableRuns  = flag.Int("table", 0, "measure each scenario so many times and print the medians; 0: do not")
+	tableOnly  = flag.String("table.scenarios", "latency,mid,big,many,cross,crosslat,idle,start", "which, with commas; also: idletls, rooms10, rooms1000, rooms9500, sockets1000, sockets10000, sockets19000")
+	tableRooms = flag.String("table.rooms", "plain", "plain, or full: history, 1 % of messages traced, metrics")
+	tableRelay = flag.String("table.relay", "", "relay to measure; default: the one of this tree")
+	profileDir = flag.String("profile", "", "write profiles of a relay under the load of -profile.scenario into this folder; empty: do not")
+	profileOf  = flag.String("profile.scenario", "many", "which load to profile")
+)
+
+// scenarios are the loads. Those that have two servers send to one and listen
+// at the other.
+var scenarios = map[string]struct {
+	bench.Options
+	two, tls, memory bool
+}{
+	"latency":  {Options: bench.Options{Rooms: 100, Members: 10, Rate: 1000}},
+	"mid":      {Options: bench.Options{Rooms: 10, Members: 100, Rate: 500}},
+	"big":      {Options: bench.Options{Rooms: 1, Members: 1000, InFlight: 8}},
+	"many":     {Options: bench.Options{Rooms: 100, Members: 10, InFlight: 4}},
+	"cross":    {Options: bench.Options{Rooms: 100, Members: 10, InFlight: 4}, two: true},
+	"crosslat": {Options: bench.Options{Rooms: 100, Members: 10, Rate: 1000}, two: true},
+	"idle":     {Options: bench.Options{Rooms: 1000, Members: 10}, memory: true},
+	"idletls":  {Options: bench.Options{Rooms: 1000, Members: 10}, memory: true, tls: true},
+
+	// Always as many deliveries, over more and more rooms and sockets.
+	"rooms10":      {Options: bench.Options{Rooms: 10, Members: 2, Rate: 5000}},
+	"rooms1000":    {Options: bench.Options{Rooms: 1000, Members: 2, Rate: 5000}},
+	"rooms9500":    {Options: bench.Options{Rooms: 9500, Members: 2, Rate: 5000}},
+	"sockets1000":  {Options: bench.Options{Rooms: 100, Members: 10, Rate: 1000}},
+	"sockets10000": {Options: bench.Options{Rooms: 1000, Members: 10, Rate: 1000}},
+	"sockets19000": {Options: bench.Options{Rooms: 1900, Members: 10, Rate: 1000}},
+}
+
+// row is one measurement.
+type row struct {
+	*bench.Result
+	server, redis time.Duration // processor time while it was measured
+	connect       time.Duration // while sockets connected and joined
+	memory        int64         // bytes, of all sockets
+	start         time.Duration // to the first ack
+}
+
+// TestTable is `make bench`. It takes a minute for each of -table.
+func TestTable(t *testing.T) {
+	if *tableRuns == 0 {
+		t.Skip("measures for minutes: ask for it with -table 5")
+	}
+	program := *tableRelay
+	if program == "" {
+		program = build(t)
+	}
+	names := strings.Split(*tableOnly, ",")
+	rows := make(map[string][]row)
+	for range *tableRuns { // in turn, so that a bad minute hits all alike
+		for _, name := range names {
+			t.Run(name, func(t *testing.T) {
+				r := measure(t, program, name)
+				if r.Result != nil && !r.Sound() {
+					t.Errorf("lost %d, out of order %d, repeated %d, closed %d %s", r.Lost, r.OutOfOrder, r.Repeated, r.Closed, r.Why)
+				}
+				rows[name] = append(rows[name], r)
+			})
+		}
+	}
+	printTable(names, rows)
+}
+
+func build(t *testing.T) string {
+	t.Helper()
+	program := filepath.Join(t.TempDir(), "relay")
+	cmd := exec.Command("go", "build", "-trimpath", "-o", program, "github.com/wsrelay/relay")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("building relay: %v\n%s", err, out)
+	}
+	return program
+}
+
+// measure runs one scenario once, with processes of its own.
+func measure(t *testing.T, program, name string) (r row) {
+	t.Helper()
+	if name == "start" {
+		return row{start: firstAck(t, program)}
+	}
+	sc, ok := scenarios[name]
+	if !ok {
+		t.Fatalf("no scenario %q", name)
+	}
+	redis := redistest.Start(t)
+	redisPID := pidOf(t, redis)
+	opt := sc.Options
+	var servers []*server
+	for range map[bool]int{false: 1, true: 2}[sc.two] {
+		s := startServer(t, program, configuration(t, redis.URL(), sc.tls))
+		servers = append(servers, s)
+		opt.URLs = append(opt.URLs, s.url)
+	}
+	opt.Prefix, opt.Senders, opt.Size = "bench-", 1, 128
+	opt.Warm, opt.Duration = 1500*time.Millisecond, 4*time.Second
+	if sc.memory {
+		opt.Warm = 0
+		opt.Duration = 8 * time.Second // the collector and the operating system take their time
+	}
+	opt.TLS = &tls.Config{InsecureSkipVerify: true} // a certificate of a minute ago, on loopback
+	var at [bench.Draining + 1]struct {
+		server, redis time.Duration
+		memory        int64
+	}
+	opt.Phase = func(p bench.Phase) {
+		for _, s := range servers {
+			spent, resident := process(t, s.cmd.Process.Pid)
+			at[p].server += spent
+			at[p].memory += resident
+		}
+		at[p].redis, _ = process(t, redisPID)
+	}
+	res, err := bench.Run(t.Context(), opt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return row{
+		Result: res, server: at[bench.Draining].server - at[bench.Measuring].server, redis: at[bench.Draining].redis - at[bench.Measuring].redis,
+		connect: at[bench.Warming].server - at[bench.Connecting].server, memory: at[bench.Draining].memory - at[bench.Connecting].memory,
+	}
+}
+
+func pidOf(t *testing.T, s *redistest.Server) int {
+	t.Helper()
+	_, rest, _ := strings.Cut(s.Do("INFO", "server"), "process_id:")
+	pid, err := strconv.Atoi(strings.TrimSpace(strings.SplitN(rest, "\n", 2)[0]))
+	if err != nil {
+		t.Fatalf("Redis does not tell its process id: %v", err)
+	}
+	return pid
+}
+
+// configuration is a relay that limits nothing of what is measured, but has the
+// limiter, the policy and the sender's rate to look at all the same.
+func configuration(t *testing.T, redisURL string, encrypted bool) string {
+	t.Helper()
+	b := `listen: "127.0.0.1:0"
+admin: {listen: ""}
+redis: {url: "` + redisURL + `"}
+endpoints: [{path: /ws, auth: [guests], limits: {connections: 100000, connects: 100000/s, requests: 1000000/s}}]
+auth: {guests: {type: anonymous}}
+drain: {over: 0s}
+`
+	room := `match: "bench-*", create: anyone, join: anyone, members: {grace: 0s}, messages: {rate: 100000/s, burst: 100000}`
+	more := "log: {level: info, format: json}"
+	switch *tableRooms {
+	case "plain":
+	case "full":
+		sink := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+		t.Cleanup(sink.Close)
+		room += ", history: {keep: 200, for: 1h}"
+		more += fmt.Sprintf(", traces: {otlp: %q, protocol: http, sample: 1%%}, metrics: {path: /metrics}", sink.URL)
+		b = strings.Replace(b, `admin: {listen: ""}`, `admin: {listen: "127.0.0.1:0"}`, 1)
+	default:
+		t.Fatalf("no rooms %q", *tableRooms)
+	}
+	if encrypted {
+		cert, key := certificate(t)
+		b += fmt.Sprintf("tls: {cert: %q, key: %q}\n", cert, key)
+	}
+	return b + "rooms: [{" + room + "}]\ntelemetry: {" + more + "}\n"
+}
+
+func certificate(t *testing.T) (cert, key string) {
+	t.Helper()
+	secret, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, secret.Public(), secret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pkcs8, err := x509.MarshalPKCS8PrivateKey(secret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	for _, f := range []struct {
+		path *string
+		kind string
+		der  []byte
+	}{{&cert, "CERTIFICATE", der}, {&key, "PRIVATE KEY", pkcs8}} {
+		*f.path = filepath.Join(dir, strings.ReplaceAll(f.kind, " ", "-"))
+		if err := os.WriteFile(*f.path, pem.EncodeToMemory(&pem.Block{Type: f.kind, Bytes: f.der}), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return cert, key
+}
+
+// firstAck is the time from the start of a relay without Redis to the ack of its
+// first message.
+func firstAck(t *testing.T, program string) time.Duration {
+	t.Helper()
+	s := startServer(t, program, `listen: "127.0.0.1:0"
+admin: {listen: ""}
+endpoints: [{path: /ws, auth: [guests]}]
+auth: {guests: {type: anonymous}}
+rooms: [{match: "*", create: anyone, join: anyone, history: {}}]
+`)
+	c, err := client.Dial(t.Context(), s.url, client.Options{Handler: func(*client.Event) {}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Abort()
+	if _, err := c.Join(t.Context(), "lobby", &client.User{ID: "ann"}, nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Chat(t.Context(), "lobby", "hello"); err != nil {
+		t.Fatal(err)
+	}
+	return time.Since(s.born)
+}
+
+func median(rows []row, of func(row) float64) float64 {
+	var list []float64
+	for _, r := range rows {
+		list = append(list, of(r))
+	}
+	slices.Sort(list)
+	n := len(list)
+	return (list[(n-1)/2] + list[n/2]) / 2
+}
+
+func micros(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1000 }
+
+// printTable writes Markdown, as in docs/performance.md.
+func printTable(names []string, rows map[string][]row) {
+	perDelivery := func(spent func(row) time.Duration) func(row) float64 {
+		return func(r row) float64 { return micros(spent(r)) / (r.DeliveriesPerSecond * r.Seconds) }
+	}
+	fmt.Printf("\n| scenario | deliveries/s | server µs | Redis µs | generator µs | p50 ms | p99 ms | p99.9 ms | lost | out of order |\n|---|---|---|---|---|---|---|---|---|---|\n")
+	for _, name := range names {
+		list := rows[name]
+		if sc := scenarios[name]; len(list) == 0 || sc.Rate == 0 && sc.InFlight == 0 {
+			continue
+		}
+		fmt.Printf("| %s | %.0f | %.2f | %.2f | %.2f | %.2f | %.2f | %.2f | %.0f | %.0f |\n", name,
+			median(list, func(r row) float64 { return r.DeliveriesPerSecond }),
+			median(list, perDelivery(func(r row) time.Duration { return r.server })),
+			median(list, perDelivery(func(r row) time.Duration { return r.redis })),
+			median(list, func(r row) float64 { return r.GeneratorPerFrame }),
+			median(list, func(r row) float64 { return r.Latency.P50 / 1000 }),
+			median(list, func(r row) float64 { return r.Latency.P99 / 1000 }),
+			median(list, func(r row) float64 { return r.Latency.P999 / 1000 }),
+			median(list, func(r row) float64 { return float64(r.Lost) }),
+			median(list, func(r row) float64 { return float64(r.OutOfOrder) }))
+	}
+	for _, name := range names {
+		list := rows[name]
+		switch {
+		case len(list) == 0:
+		case name == "start":
+			fmt.Printf("\n%s: %.0f ms from the start to the first ack, without Redis\n", name, median(list, func(r row) float64 { return micros(r.start) / 1000 }))
+		case scenarios[name].memory:
+			fmt.Printf("\n%s: %d sockets, %.1f KiB each, %.0f connects/s with joins, %.2f ms of server CPU each\n", name, list[0].Sockets,
+				median(list, func(r row) float64 { return float64(r.memory) / 1024 / float64(r.Sockets) }),
+				median(list, func(r row) float64 { return r.ConnectsPerSecond }),
+				median(list, func(r row) float64 { return micros(r.connect) / 1000 / float64(r.Sockets) }))
+		}
+	}
+}
+
+// TestProfile is `make profile`.
+func TestProfile(t *testing.T) {
+	if *profileDir == "" {
+		t.Skip("writes files: ask for it with -profile DIR")
+	}
+	dir, err := filepath.Abs(*profileDir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	sc, ok := scenarios[*profileOf]
+	if !ok {
+		t.Fatalf("no scenario %q", *profileOf)
+	}
+	s := startServer(t, self, configuration(t, redistest.Start(t).URL(), false), profileEnv+"="+dir)
+	opt := sc.Options
+	opt.URLs, opt.Prefix, opt.Senders, opt.Size = []string{s.url}, "bench-", 1, 128
+	opt.Warm, opt.Duration = 2*time.Second, 10*time.Second
+	opt.Phase = func(p bench.Phase) {
+		switch p {
+		case bench.Measuring:
+			s.tell("begin")
+		case bench.Draining:
+			s.tell("end")
+		}
+	}
+	r, err := bench.Run(t.Context(), opt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Print(os.Stdout)
+	for _, name := range []string{"cpu", "heap", "allocs", "block", "mutex", "goroutine"} {
+		info, err := os.Stat(filepath.Join(dir, name+".pprof"))
+		if err != nil || info.Size() == 0 {
+			t.Errorf("%s: %v, empty: %v", name, err, err == nil)
+		}
+	}
+	fmt.Printf("  go tool pprof -top %s\n", filepath.Join(dir, "cpu.pprof"))
+}
