@@ -84,10 +84,9 @@ func (f *links) list(key string, domains []string, passes bool) (errs []error) {
 	return errs
 }
 
-// passes reports whether links to a host do. Of the domains that it is in, the
+// passes reports whether links to a host do; weak ones do unless it is listed. Of the domains that it is in, the
 // longest that is listed decides.
-func (f *links) passes(l *link) bool {
-	host := l.host
+func (f *links) passes(host []byte, weak bool) bool {
 	for from := 0; from < len(host); {
 		if p, ok := f.listed[string(host[from:])]; ok {
 			return p
@@ -104,14 +103,14 @@ func (f *links) passes(l *link) bool {
 		}
 		from = next + 1
 	}
-	return l.weak || f.config.Default == "allow"
+	return weak || f.config.Default == "allow"
 }
 
 // next finds the next link that does not pass.
 func (f *links) next(s *linkScan) (link, bool) {
 	for {
 		l, ok := s.next()
-		if !ok || !f.passes(&l) {
+		if !ok || !f.passes(s.host[:l.host], l.weak) {
 			return l, ok
 		}
 	}

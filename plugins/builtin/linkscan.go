@@ -7,9 +7,9 @@ import (
 
 // link is an address in a text.
 type link struct {
-	from, to int    // bytes
-	host     []byte // as names are compared; valid until the next one is found
-	weak     bool   // it may well be no address: judged only if its host is listed
+	from, to int  // bytes
+	host     int  // bytes of its name, in linkScan.host
+	weak     bool // it may well be no address: judged only if its host is listed
 }
 
 // linkScan finds the addresses of a text from left to right.
@@ -18,9 +18,9 @@ type linkScan struct {
 	bare      bool // addresses without a scheme, too
 	disguised bool // and such as example[.]com and "example dot com"
 
-	at, done int // where it stands; the end of the last address
-	steps    int // for tests that bound them
-	host     [maxHost + 1]byte
+	at, done int               // where it stands; the end of the last address
+	steps    int               // for tests that bound them
+	host     [maxHost + 1]byte // the name that was read last, as names are compared
 	ends     [maxLabels]labelEnd
 }
 
@@ -87,13 +87,13 @@ func (s *linkScan) url(i int) (link, bool) {
 	}
 	l := link{from: from}
 	if to < end && s.text[to] == '[' && !s.isPoint(to) {
-		l.host, l.to = append(s.host[:0], s.text[to:min(end, to+maxHost)]...), end
+		l.host, l.to = copy(s.host[:maxHost], s.text[to:end]), end
 	} else {
 		n := s.labels(to, false)
 		if n == 0 || n == 1 && to-i < 2 { // "http: it is slow"
 			return link{}, false
 		}
-		l.to, l.host = s.ends[n-1].text, s.host[:s.ends[n-1].host]
+		l.to, l.host = s.ends[n-1].text, s.ends[n-1].host
 	}
 	l.to = s.rest(l.to)
 	s.at, s.done = l.to, l.to
@@ -172,16 +172,17 @@ func (s *linkScan) ending(from, n int) (link, bool) {
 	end, begin := s.ends[n-1], s.ends[n-2].host+1
 	top := s.host[begin:end.host]
 	more := s.more(end.text)
-	l := link{from: from, to: end.text, host: s.host[:end.host]}
+	host := s.host[:end.host]
+	l := link{from: from, to: end.text, host: end.host}
 	if more {
 		l.to = s.rest(end.text)
 	}
-	switch number := digits(l.host); {
+	switch number := digits(host); {
 	case number && more && n == 4: // an IPv4 address
 		return l, true
 	case !topLevel()[string(top)] || s.mail(from, end.text, more):
 		return link{}, false
-	case more || end.before == bracket || strings.HasPrefix(string(l.host), "www."):
+	case more || end.before == bracket || strings.HasPrefix(string(host), "www."):
 		return l, true
 	}
 	l.weak = ambiguous()[string(top)] || s.capitalized(end.text, len(top)) || digits(s.host[:begin])

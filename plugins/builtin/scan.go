@@ -31,6 +31,8 @@ type scan struct {
 	token    int  // where the letters before at began
 	spared   int  // the text is allowed up to here
 
+	restarted bool // see starts
+
 	steps int // taken by walks, for tests that bound them
 
 	// Of the current walk: how it reads, whether it met characters that other
@@ -123,8 +125,12 @@ func (s *scan) next() (found, bool) {
 			}
 			continue
 		}
-		again := !fresh && c.class == previous.class && previous.kind != sign // a run is one letter
-		if c.kind != several && (again || s.none(c)) {
+		first := c
+		if c.kind == several {
+			parts := s.many[c.base]
+			first, s.previous = parts[0], parts[len(parts)-1]
+		}
+		if !s.starts(previous, first, fresh) || c.kind != several && s.none(c) {
 			continue
 		}
 		if s.walkFrom(i, n, c, fresh) && s.found.to > s.spared {
@@ -133,6 +139,24 @@ func (s *scan) next() (found, bool) {
 		}
 	}
 	return found{}, false
+}
+
+// starts reports whether c, after previous, begins a run of one letter: that is
+// where words begin, since a walk takes a run as a whole. After signs, which may
+// be punctuation before the run, and among characters that are i or l, it may
+// begin once more; if it did everywhere, runs of those would take forever.
+func (s *scan) starts(previous, c cell, fresh bool) bool {
+	one, other := s.isOne(c), s.isOne(previous)
+	same := c.class == previous.class || one && (other || previous.class == s.el) || other && c.class == s.el
+	if fresh || !same {
+		s.restarted = false
+		return true
+	}
+	if s.restarted || !(other && !one || previous.kind == sign && c.kind != sign) {
+		return false
+	}
+	s.restarted = true
+	return true
 }
 
 // skip goes over letters inside of a word, as far as they are ASCII.

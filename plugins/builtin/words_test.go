@@ -148,10 +148,126 @@ func TestWordsAreFoundHoweverTheyAreWritten(t *testing.T) {
 			t.Errorf("%q: %q, want %q", text, got, want)
 		}
 	}
-	_ = utf8.RuneError
-	_ = rand.IntN
-	_ = os.Args
-	_ = filepath.Join
+}
+
+func TestWordsOptions(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "list.txt")
+	if err := os.WriteFile(file, []byte("\ufeff# comment\n\n  darn \r\nheck*\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ name, config, text, want string }{
+		{"from a file", `{"file":` + quote(file) + `}`, "darn heckler", "**** *******"},
+		{"file and list", `{"file":` + quote(file) + `,"words":["ass"]}`, "darn ass", "**** ***"},
+		{"anywhere", `{"words":["ass"],"match":"anywhere","allow":["class","Assam"]}`, "pass classes assam glassy a.s.s", "p*** classes assam gl***y *****"},
+		{"head", `{"words":["*fuck"]}`, "motherfuck motherfucker", "********** motherfucker"},
+		{"both ends", `{"words":["*fuck*"]}`, "motherfucker fuckfuck!", "************ ********!"},
+		{"reject", `{"words":["ass"],"action":"reject","code":"rude","reason":"No."}`, "ass", "reject rude"},
+		{"drop", `{"words":["ass"],"action":"drop"}`, "ass", "drop words"},
+		{"shadow", `{"words":["ass"],"action":"shadow"}`, "ass", "shadow words"},
+		{"flag", `{"words":["ass"],"action":"flag"}`, "ass", "ok +words"},
+		{"mask", `{"words":["ass"],"mask":"█"}`, "an ass", "an ███"},
+		{"no lookalikes", `{"words":["cop"],"evasions":["leet","spacing","repeats"]}`, "сор cop C0P", "сор *** ***"},
+		{"no leet", `{"words":["ass","x2"],"evasions":[]}`, "@ss a5s x2", "@ss a5s **"},
+		{"no spacing", `{"words":["ass","you ass"],"evasions":[]}`, "a.s.s a s s you ass", "a.s.s a s s *** ***"},
+		{"no repeats", `{"words":["ass"],"evasions":[]}`, "asss ass", "asss ***"},
+		{"each text", `{"words":["ass"]}`, "", "ok"},
+		{"digits with letters that read the same", `{"words":["a4"]}`, "a4 aa 44", "** aa 44"},
+		{"digits", `{"words":["1488","88"]}`, "1488 1988 iabb 88 188", "**** 1988 iabb ** 188"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if got := told(t, build(t, "words", c.config), chat(c.text)); got != c.want {
+				t.Errorf("%q: %q, want %q", c.text, got, c.want)
+			}
+		})
+	}
+	judge := build(t, "words", `{"words":["ass"]}`)
+	if got := told(t, judge, chat("fine", "an ass", "a\"b", "ass")); got != `fine|an ***|a"b|***` {
+		t.Errorf("several texts: %s", got)
+	}
+}
+
+func quote(s string) string {
+	b, _ := json.Marshal(s)
+	return string(b)
+}
+
+// However a text is made, walks take a bounded number of steps for each byte.
+func TestWordsTakeTimeInProportionToTheText(t *testing.T) {
+	const size = 1 << 20
+	list := []term{}
+	for _, w := range []string{"ass", "ab", "abab", strings.Repeat("ab", 32), strings.Repeat("a", 64), strings.Repeat("il", 32), "a b", strings.Repeat("a b ", 15) + "a", "*ba*", "aßa", "sss", "lll", "iii"} {
+		p, problem := parseTerm(w)
+		if problem != "" {
+			t.Fatal(problem)
+		}
+		p.openHead, p.openTail = true, true
+		list = append(list, p)
+	}
+	allowed, _ := parseTerm("abababab")
+	allowed.allowed, allowed.openHead, allowed.openTail = true, true, true
+	l := newLexicon(append(list, allowed), evasions{true, true, true, true})
+	never := newLexicon([]term{{letters: []rune(strings.Repeat("ab", 31) + "c")}, {letters: []rune(strings.Repeat("a b ", 15) + "c")}, {letters: []rune(strings.Repeat("il", 31) + "o")}, {letters: []rune("sso")}, {letters: []rune("llo")}, {letters: []rune("iio")}}, evasions{true, true, true, true})
+	never.anyStart = true
+	for name, unit := range map[string]string{
+		"one letter": "a", "two": "ab", "ambiguous": "1!|", "spaced": "a ", "spaced pairs": "a b ", "dotted": "a.b.", "dots": ".", "a letter and dots": "a" + strings.Repeat(".", 1000),
+		"marks": "a" + strings.Repeat("\u0301", 500), "zero width": "a\u200bb\u200b", "sharp": "ß", "signs": "@$", "apostrophes": "a'b'", "digits": "4", "ones and els": "1l", "ones and is": "1i", "els and signs": "l!", "sharp and s": "ßs", "signs and letters": "$s@a", "spaces": "a" + strings.Repeat(" ", 1000) + "b",
+		"long runs": strings.Repeat("a", 1000) + strings.Repeat("b", 1000), "invalid": "a\xffb", "han": "傻逼", "emoji": "😀a",
+	} {
+		text := strings.Repeat(unit, size/len(unit))
+		for which, lex := range map[string]*lexicon{"found": l, "never found": never} {
+			s := newScan(lex, text)
+			for {
+				if _, ok := s.next(); !ok {
+					break
+				}
+			}
+			// Each of reach walks over a byte in the normal and the spaced form, in
+			// four readings, is the bound; what is in a text is far from it.
+			if per := float64(s.steps) / float64(len(text)); per > 2*4*reach {
+				t.Errorf("%s, %s: %.0f steps a byte", name, which, per)
+			} else {
+				t.Logf("%s, %s: %.1f steps a byte", name, which, per)
+			}
+		}
+	}
+}
+
+// Masked text has as many characters, and nothing that is masked again.
+func FuzzWords(f *testing.F) {
+	for _, s := range []string{"fuck", "f.u.c.k", "fufuckck", "a s s", "аss\u0301", "f\xffuck", "@$$ a$$ 1ll", "ﬁck ß", "傻逼", "fuckfuckfuck", "a*s*s", "x fubadck", "🖕🏽"} {
+		f.Add(s)
+	}
+	word := build(f, "words", `{"words":["fuck*","ass","bad","ill","傻逼","🖕","kill you","fick","strasse","*tit*"],"allow":["class","bad ass"]}`)
+	anywhere := build(f, "words", `{"match":"anywhere","words":["fuck","ass","bad","ill","傻逼","a b"],"allow":["class"]}`)
+	f.Fuzz(func(t *testing.T, text string) {
+		for _, judge := range []filter.Judge{word, anywhere} {
+			masked(t, judge, text)
+		}
+	})
+}
+
+// masked checks what every mask promises.
+func masked(t *testing.T, judge filter.Judge, text string) {
+	t.Helper()
+	m := &filter.Message{Event: filter.Chat, Texts: []filter.Text{{Text: text}}}
+	v, err := judge(context.Background(), m)
+	if err != nil || v.Action != filter.ActionModify {
+		return
+	}
+	out := v.Texts[0]
+	if have, want := utf8.RuneCountInString(out), utf8.RuneCountInString(text); have != want {
+		t.Fatalf("%q has %d characters, %q has %d", out, have, text, want)
+	}
+	if utf8.ValidString(text) && !utf8.ValidString(out) {
+		t.Fatalf("%q became invalid: %q", text, out)
+	}
+	if out == text {
+		t.Fatalf("%q is modified into itself", text)
+	}
+	m = &filter.Message{Event: filter.Chat, Texts: []filter.Text{{Text: out}}}
+	if again, err := judge(context.Background(), m); err != nil || again.Action != filter.ActionAllow {
+		t.Fatalf("%q became %q, which is not all right: %v %v", text, out, again, err)
+	}
 }
 
 func BenchmarkWords(b *testing.B) {
