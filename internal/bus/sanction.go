@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"net/netip"
 	"unicode/utf8"
 )
 
@@ -36,7 +37,7 @@ type Sanction struct {
 	ID     string // what Lift takes; drawn by Bus.Sanction where it is empty
 	Kind   SanctionKind
 	Member string // the identity's id
-	IP     string // of a guest, who is bound by address too; otherwise empty
+	IP     string // of a guest, who is bound by address too (see BoundAddr); otherwise empty
 	Room   string // empty: in all rooms
 	Reason string // told to the user
 	By     string // who decided: "filter:NAME", "user:ID", "cli"
@@ -80,6 +81,18 @@ func (s *Sanction) Check() error {
 		}
 	}
 	return nil
+}
+
+// BoundAddr is the address that a sanction binds guests by: an IPv6 subscriber
+// usually has a /64 to choose from (RFC 6177), so all of it counts as one.
+func BoundAddr(ip netip.Addr) string {
+	ip = ip.Unmap().WithZone("")
+	if ip.Is6() {
+		if p, err := ip.Prefix(64); err == nil {
+			return p.Addr().String()
+		}
+	}
+	return ip.String()
 }
 
 // SanctionPage is one page of the sanctions in force.

@@ -133,7 +133,7 @@ to mean every guest of that address. Users who authenticate are bound by their i
 				if err != nil {
 					return usageError{fmt.Errorf("--ip: %w", err), cmd.CommandPath()}
 				}
-				s.IP = ip.Unmap().WithZone("").String()
+				s.IP = bus.BoundAddr(ip)
 			}
 			if err := s.Check(); err != nil {
 				return usageError{err, cmd.CommandPath()}

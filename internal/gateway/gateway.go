@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/wsrelay/relay/auth"
+	"github.com/wsrelay/relay/internal/bus"
 	"github.com/wsrelay/relay/internal/gateway/door"
 	"github.com/wsrelay/relay/internal/gateway/socket"
 	"github.com/wsrelay/relay/internal/room"
@@ -128,7 +129,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	id, authErr := g.present(r, ep)
-	s := &session{gw: g, id: g.connectionID(), ip: adm.ClientIP.String(), leave: adm.Release}
+	s := &session{gw: g, id: g.connectionID(), ip: adm.ClientIP.String(), bound: bus.BoundAddr(adm.ClientIP), leave: adm.Release}
 	s.ep.Store(ep)
 	conn, err := g.opt.Sockets.Upgrade(w, r, ep.Socket)
 	if err != nil {

@@ -27,6 +27,7 @@ type session struct {
 	gw    *Gateway
 	id    string
 	ip    string
+	bound string // the address that sanctions bind guests by
 	conn  socket.Conn
 	leave func() // gives back the place that the door gave
 
@@ -88,6 +89,9 @@ func (s *session) become(id *auth.Identity) *wire.Error {
 	a := &room.Actor{
 		Identity: id, User: wire.UserJSON(id.ID, id.Name, id.Data, id.Guest),
 		Conn: s.id, Endpoint: s.ep.Load().Path, IP: s.ip,
+	}
+	if id.Guest {
+		a.Bound = s.bound
 	}
 	s.actor.Store(a) // before the look: a ban that comes meanwhile finds the session by it
 	if ban := s.gw.opt.Rooms.Sanction(a, "", bus.Ban); ban != nil {

@@ -2,6 +2,9 @@ package room
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/base32"
+	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -123,14 +126,12 @@ func flags(sampled bool) byte {
 // sentence makes a filter's sanction one of the bus.
 func (g *Registry) sentence(q *Query, f FilterSanction) {
 	s := &bus.Sanction{
-		Kind: sanctionKinds[f.Kind], Member: q.Actor.Identity.ID, Room: q.Room, Reason: f.Reason, By: "filter:" + f.Filter,
-	}
-	if q.Actor.Identity.Guest {
-		s.IP = q.Actor.IP
+		Kind: sanctionKinds[f.Kind], Member: q.Actor.Identity.ID, IP: q.Actor.Bound, Room: q.Room, Reason: f.Reason, By: "filter:" + f.Filter,
 	}
 	if f.Everywhere {
 		s.Room = ""
 	}
+	s.ID = sentenceID(s, time.Now())
 	if f.For > 0 {
 		s.Until = time.Now().Add(f.For).UnixMilli()
 	}
@@ -139,6 +140,13 @@ func (g *Registry) sentence(q *Query, f FilterSanction) {
 		_, err := g.bus.Sanction(ctx, s)
 		return err
 	})
+}
+
+// sentenceID is the same for what a filter says of one user within a few seconds:
+// it may be of the same mind about each message that is under way.
+func sentenceID(s *bus.Sanction, now time.Time) string {
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s\x00%s\x00%s\x00%s\x00%d", s.By, s.Kind, s.Member, s.Room, now.Unix()/5))
+	return base32.StdEncoding.EncodeToString(sum[:10])
 }
 
 var sanctionKinds = map[filter.SanctionKind]bus.SanctionKind{

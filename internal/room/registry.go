@@ -33,6 +33,7 @@ type Actor struct {
 	Conn     string // connection id
 	Endpoint string
 	IP       string
+	Bound    string // of a guest: the address that sanctions bind it by; otherwise empty
 }
 
 // Sink is one socket as a room sees it. Its methods never block and never call

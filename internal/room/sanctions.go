@@ -12,21 +12,12 @@ import (
 // Sanction is one of these kinds that is in force against an actor in a room, or
 // everywhere; nil when there is none. It asks this instance's memory alone.
 func (g *Registry) Sanction(a *Actor, roomID string, kinds ...bus.SanctionKind) *bus.Sanction {
-	for _, s := range g.bus.InForce(a.Identity.ID, guestIP(a), roomID) {
+	for _, s := range g.bus.InForce(a.Identity.ID, a.Bound, roomID) {
 		if slices.Contains(kinds, s.Kind) {
 			return s
 		}
 	}
 	return nil
-}
-
-// guestIP is the address that a sanction binds a guest by, who may take another
-// name at will.
-func guestIP(a *Actor) string {
-	if a.Identity.Guest {
-		return a.IP
-	}
-	return ""
 }
 
 // sanctioned refuses what a sanction forbids.
@@ -59,7 +50,7 @@ func SanctionFrame(s *bus.Sanction) *wire.Frame {
 
 // Concerns reports whether a sanction is against an actor.
 func Concerns(s *bus.Sanction, a *Actor) bool {
-	return s.Member == a.Identity.ID || s.IP != "" && s.IP == guestIP(a)
+	return s.Member == a.Identity.ID || s.IP != "" && s.IP == a.Bound
 }
 
 // Sanctioned implements bus.Handler: somebody, here or on another instance,
