@@ -83,13 +83,17 @@ func TestTheQueueIsBoundedInNumberAndBytes(t *testing.T) {
 			if want := fmt.Sprintf("map[crash:%d overload:10]", c.fits); got.String() != want {
 				t.Errorf("after their time: %v, want %s", &got, want)
 			}
+			u.mu.Lock()
 			if u.bytes != 0 || u.queued != 0 || len(u.queue) != 0 || u.soonest.first != nil || u.soonest.last != nil || !u.armed.IsZero() {
 				t.Errorf("left: %d bytes, %d queued, %d in the list", u.bytes, u.queued, len(u.queue))
 			}
+			u.mu.Unlock()
 			chain.Judge(chat(c.body), got.done) // there is room again
+			u.mu.Lock()
 			if u.queued != 1 {
 				t.Error("nothing is taken any more")
 			}
+			u.mu.Unlock()
 			time.Sleep(time.Second)
 		})
 	}
