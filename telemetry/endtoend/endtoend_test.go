@@ -4,12 +4,17 @@ import (
 	"context"
 	"encoding/hex"
 	"errors"
+	"io"
+	"net/http"
 	"os"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/gorilla/websocket"
+
 	client "github.com/wsrelay/relay/client/go"
+	"github.com/wsrelay/relay/telemetry/telemetrytest"
 	"github.com/wsrelay/relay/telemetry/tracetree"
 )
 
@@ -152,5 +157,71 @@ func TestAMemberThatStopsReadingIsNamed(t *testing.T) {
 		t.Errorf("%s: %v, %v; want a slow event for %s", slow.Name, slow.Events, slow.Attrs, stuck)
 	case slow.Duration() < 5*time.Second:
 		t.Errorf("followed for %v only", slow.Duration())
+	}
+}
+
+// Nothing that a client or an operator keeps to themselves turns up in logs,
+// spans, metrics or errors.
+func TestSecretsStaySecret(t *testing.T) {
+	secret := telemetrytest.Plant("authorization", "query", "cookie", "subprotocol", "body", "rejected body", "debug token")
+	s := newStand(t)
+	p := s.instances[0]
+	bare := http.Header{"Cookie": {"session=" + secret.Word("cookie")}, "Relay-Debug": {"relay-debug." + secret.Word("debug token")}}
+	with := bare.Clone() // guests are let in without credentials only
+	with.Set("Authorization", "Bearer "+secret.Word("authorization"))
+	with.Set("Sec-Websocket-Protocol", "relay.v1, bearer."+secret.Word("subprotocol"))
+	told := ""
+	for _, visit := range []struct {
+		path   string
+		header http.Header
+	}{{"/ws", with}, {"/ws", bare}, {"/nowhere", with}, {"/quiet", bare}} {
+		ws, resp, err := websocket.DefaultDialer.Dial(p.url+visit.path+"?access_token="+secret.Word("query"), visit.header)
+		if err != nil {
+			body, _ := io.ReadAll(resp.Body)
+			told += err.Error() + string(body)
+			continue
+		}
+		for _, m := range []string{
+			`{"type":"join","id":1,"roomId":"support-red","user":{"id":"ann"}}`,
+			`{"type":"chat","id":2,"roomId":"support-red","message":"` + secret.Word("body") + `"}`,
+			`{"type":"chat","id":3,"roomId":"support-red","message":"!reject ` + secret.Word("rejected body") + `"}`,
+			`{"type":"chat","roomId":"support-red","message":{"no JSON":"` + secret.Word("body") + `}`,
+			`{"type":"auth","id":4,"token":"` + secret.Word("authorization") + `"}`,
+			`{"type":"ping","id":"last"}`,
+		} {
+			_ = ws.WriteMessage(websocket.TextMessage, []byte(m))
+		}
+		_ = ws.SetReadDeadline(time.Now().Add(20 * time.Second))
+		for {
+			_, b, err := ws.ReadMessage()
+			if err != nil || strings.Contains(string(b), `"last"`) {
+				break
+			}
+			// The plugin of this test tells the reason that it was told to: the
+			// client's own words, back to the client alone.
+			if !strings.Contains(string(b), `"code":"rejected"`) {
+				told += string(b) + "\n"
+			}
+		}
+		_ = ws.Close()
+	}
+	s.jaeger.Find(t, "relay", "error.type", "rejected", 1)
+	var spans []*tracetree.Span
+	for _, r := range s.jaeger.Find(t, "relay", "relay.endpoint", "/ws", 1) {
+		r.Walk(func(sp *tracetree.Span, _ int) { spans = append(spans, sp) })
+	}
+	if len(spans) < 5 {
+		t.Errorf("only %d spans to search", len(spans))
+	}
+	secret.SearchSpans(t, spans)
+	secret.Search(t, "log", []byte(p.out.String()))
+	metrics, err := p.get("/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret.Search(t, "metrics", []byte(metrics))
+	secret.Search(t, "errors", []byte(told))
+	if !strings.Contains(p.out.String(), "connection") || told == "" {
+		t.Error("there was nothing to search")
 	}
 }
