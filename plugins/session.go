@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/wsrelay/relay/plugins/filter"
 	pb "github.com/wsrelay/relay/plugins/filter/filterpb"
 )
 
@@ -106,9 +107,18 @@ func (s *session) mourn() {
 // errOver: the sender has nothing more to do.
 var errOver = errors.New("session over")
 
+// parcel is a call as it was when it was taken to be sent. The call itself may go
+// on meanwhile, to another session even.
+type parcel struct {
+	call  *call
+	n     uint64
+	msg   *filter.Message
+	until time.Time
+}
+
 // take waits for calls and takes as many as are queued and make one batch, or for
 // a ping to be due.
-func (s *session) take(ctx context.Context) (batch []*call, ping bool, err error) {
+func (s *session) take(ctx context.Context) (batch []parcel, ping bool, err error) {
 	u := s.u
 	for {
 		u.mu.Lock()
@@ -146,12 +156,12 @@ func (s *session) take(ctx context.Context) (batch []*call, ping bool, err error
 }
 
 // fill takes calls off the queue into slots. u.mu is held.
-func (s *session) fill() (batch []*call) {
+func (s *session) fill() []parcel {
 	u := s.u
 	room := min(s.maxBatch, len(s.slots.list)-s.slots.taken)
 	now := time.Now()
 	taken, bytes := 0, 0
-	batch = make([]*call, 0, min(room, u.queued))
+	batch := make([]parcel, 0, min(room, u.queued))
 	for _, c := range u.queue[u.head:] {
 		if c.state == settled {
 			taken++
@@ -164,28 +174,17 @@ func (s *session) fill() (batch []*call) {
 		bytes += 2*len(c.msg.Body) + 256 // its texts are in it twice
 		s.slots.put(c)
 		c.state, c.sent, c.generation = flying, now, s.generation
-		batch = append(batch, c)
+		batch = append(batch, parcel{c, c.n, c.msg, c.deadline()})
 	}
 	u.drop(taken)
 	u.queued -= len(batch)
 	if len(batch) == 0 {
 		return nil
 	}
-	for _, c := range batch {
-		c.batch = len(batch)
+	for _, p := range batch {
+		p.call.batch = len(batch)
 	}
 	return batch
-}
-
-// generated is a batch for CheckBatch.
-func generated(batch []*call, now time.Time) *pb.Batch {
-	b := &pb.Batch{Messages: make([]*pb.Message, len(batch))}
-	for i, c := range batch {
-		m := c.msg
-		m.Budget = max(0, c.deadline().Sub(now))
-		b.Messages[i] = m.Proto(c.n)
-	}
-	return b
 }
 
 // send sends what is queued, until the session is over.
@@ -199,7 +198,7 @@ func (s *session) send() {
 		case err != nil:
 			return
 		}
-		var f any = &batchFrame{calls: batch, now: time.Now()}
+		var f any = &batchFrame{batch: batch, now: time.Now()}
 		if ping {
 			f = &pb.HostFrame{Frame: &pb.HostFrame_Ping{Ping: &pb.Ping{N: uint64(time.Now().UnixNano())}}}
 		}
@@ -251,15 +250,20 @@ func (s *session) converse() {
 }
 
 // check asks about one batch.
-func (s *session) check(batch []*call) {
-	until := batch[0].deadline()
-	for _, c := range batch[1:] {
-		if c.deadline().After(until) {
-			until = c.deadline()
+func (s *session) check(batch []parcel) {
+	now := time.Now()
+	req := &pb.Batch{Messages: make([]*pb.Message, len(batch))}
+	until := now
+	for i, p := range batch {
+		m := *p.msg
+		m.Budget = p.until.Sub(now)
+		req.Messages[i] = m.Proto(p.n)
+		if p.until.After(until) {
+			until = p.until
 		}
 	}
 	ctx, cancel := context.WithDeadline(s.link.ctx, until)
-	res, err := s.link.api.CheckBatch(ctx, generated(batch, time.Now()))
+	res, err := s.link.api.CheckBatch(ctx, req)
 	cancel()
 	switch {
 	case err == nil:
@@ -282,16 +286,15 @@ func (s *session) check(batch []*call) {
 }
 
 // abort answers those calls of a batch that still wait.
-func (s *session) abort(batch []*call, why string, err error) {
+func (s *session) abort(batch []parcel, why string, err error) {
 	now := time.Now()
 	u := s.u
 	var list []*call
 	u.mu.Lock()
-	for _, c := range batch {
-		if c.slots == s.slots && c.state == flying {
-			s.slots.take(c.n)
-			u.settle(c)
-			list = append(list, c)
+	for _, p := range batch {
+		if s.slots.take(p.n) != nil { // nobody else can have it back
+			u.settle(p.call)
+			list = append(list, p.call)
 		}
 	}
 	if why == Timeout {

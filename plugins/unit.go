@@ -199,7 +199,8 @@ func (u *unit) drop(n int) {
 // what came after them. mu is held.
 func (u *unit) again(list []*call) {
 	for _, c := range list {
-		c.state, c.retried, c.sent = queued, true, time.Time{}
+		m := *c.msg // the lost session's sender may still read the old one
+		c.state, c.retried, c.sent, c.msg = queued, true, time.Time{}, &m
 	}
 	u.queued += len(list)
 	u.queue, u.head = slices.Concat(list, u.queue[u.head:]), 0

@@ -30,9 +30,9 @@ var _ encoding.CodecV2 = wire{}
 // Name implements encoding.CodecV2: on the wire it is plain protobuf.
 func (wire) Name() string { return "proto" }
 
-// batchFrame is a HostFrame with a batch, of what the calls' messages are now.
+// batchFrame is a HostFrame with a batch.
 type batchFrame struct {
-	calls []*call
+	batch []parcel
 	now   time.Time // which the budgets count from
 }
 
@@ -56,8 +56,8 @@ func (wire) Marshal(v any) (mem.BufferSlice, error) {
 		return encoding.GetCodecV2("proto").Marshal(v)
 	}
 	size := 16
-	for _, c := range f.calls {
-		size += 512 + 2*len(c.msg.Body)
+	for _, p := range f.batch {
+		size += 512 + 2*len(p.msg.Body)
 	}
 	pool := mem.DefaultBufferPool()
 	buf := pool.Get(size)
@@ -79,10 +79,10 @@ func (wire) Unmarshal(data mem.BufferSlice, v any) error {
 // append writes the frame: HostFrame{batch: Batch{messages: …}}.
 func (f *batchFrame) append(b []byte) []byte {
 	b, frame := open(b, 1)
-	for _, c := range f.calls {
+	for _, p := range f.batch {
 		var message int
 		b, message = open(b, 1)
-		b = appendMessage(b, c.msg, c.n, c.deadline().Sub(f.now))
+		b = appendMessage(b, p.msg, p.n, p.until.Sub(f.now))
 		b = shut(b, message)
 	}
 	return shut(b, frame)

@@ -18,8 +18,8 @@ import (
 func marshalled(t *testing.T, m *filter.Message, n uint64, budget time.Duration) *pb.HostFrame {
 	t.Helper()
 	now := time.Now()
-	c := &call{msg: m, n: n, start: now, stage: &stage{opts: Options{Timeout: budget}}}
-	data, err := wire{}.Marshal(&batchFrame{calls: []*call{c, c}, now: now})
+	p := parcel{n: n, msg: m, until: now.Add(budget)}
+	data, err := wire{}.Marshal(&batchFrame{batch: []parcel{p, p}, now: now})
 	if err != nil {
 		t.Fatal(err)
 	}
