@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -130,4 +131,75 @@ func processorTime(pids []int) (d time.Duration) {
 		}
 	}
 	return d
+}
+
+// BenchmarkReplacement kills the plugin every second under 500 messages a second,
+// and tells how long it takes from there to the next verdict, and what became of
+// the messages.
+//
+//	go test -run '^$' -bench Replacement -benchtime 30x ./plugins/
+func BenchmarkReplacement(b *testing.B) {
+	for _, role := range []string{"role-words", "role-stateless"} {
+		b.Run(role, func(b *testing.B) {
+			h := New(HostOptions{Log: slog.New(slog.DiscardHandler)})
+			defer func() { _ = h.Close(context.Background()) }()
+			o := process(b, "words", role, nil)
+			o.Timeout = 500 * time.Millisecond
+			set, err := h.Prepare(b.Context(), []Options{o})
+			if err != nil {
+				b.Fatal(err)
+			}
+			c, err := set.Chain([]string{"words"}, 0)
+			if err != nil {
+				b.Fatal(err)
+			}
+			h.Commit(set)
+			var sent, failed, answered atomic.Int64
+			verdicts := make(chan int, 1<<12) // the generations that they are of
+			done := func(r *room.Ruling) {
+				answered.Add(1)
+				if r.Steps[0].Failure != "" {
+					failed.Add(1)
+					return
+				}
+				verdicts <- r.Steps[0].Generation
+			}
+			tick := time.NewTicker(2 * time.Millisecond)
+			defer tick.Stop()
+			var gaps []time.Duration
+			generation := 0
+			for range b.N {
+				for until := time.Now().Add(time.Second); time.Now().Before(until); { // a second in peace
+					<-tick.C
+					sent.Add(1)
+					c.Judge(chat(`"x"`), done)
+					for len(verdicts) > 0 {
+						generation = <-verdicts
+					}
+				}
+				killed := time.Now()
+				if err := syscall.Kill(h.Status()[0].PID, syscall.SIGKILL); err != nil {
+					b.Fatal(err)
+				}
+				for next := generation; next == generation; {
+					select {
+					case next = <-verdicts:
+					case <-tick.C:
+						sent.Add(1)
+						c.Judge(chat(`"x"`), done)
+					}
+				}
+				gaps = append(gaps, time.Since(killed))
+			}
+			for answered.Load() < sent.Load() { // none is left without an answer, or this does not end
+				<-tick.C
+			}
+			slices.Sort(gaps)
+			b.ReportMetric(float64(gaps[len(gaps)/2].Microseconds())/1e3, "median-ms")
+			b.ReportMetric(float64(gaps[len(gaps)-1].Microseconds())/1e3, "max-ms")
+			b.ReportMetric(float64(sent.Load()), "messages")
+			b.ReportMetric(float64(failed.Load()), "failed")
+			b.ReportMetric(0, "ns/op")
+		})
+	}
 }
