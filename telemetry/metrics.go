@@ -143,6 +143,12 @@ func newMetrics(opt Options, res *resource.Resource) (*Metrics, error) {
 	m.provider = sdkmetric.NewMeterProvider(opts...)
 	m.handler = promhttp.HandlerFor(reg, promhttp.HandlerOpts{EnableOpenMetrics: true, ErrorLog: promLog{opt.Log}})
 	m.Count(BuildInfo, opt.Version, runtime.Version()).Set(1)
+	for _, result := range []string{"ok", "error"} {
+		m.Count(Reloads, result) // there from the start, so that the first one is an increase
+	}
+	if r, ok := opt.Log.Handler().(*repeats); ok {
+		m.Func(LogsSuppressed, r.suppressed.Load)
+	}
 	return m, nil
 }
 

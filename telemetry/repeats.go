@@ -118,9 +118,6 @@ func (f *flood) tell(k kind, w *window) {
 	_ = f.base.Handle(context.Background(), rec) // as with any line, there is nobody to tell
 }
 
-// Suppressed is how many lines were left out because they repeated.
-func (l *Log) Suppressed() int64 { return l.repeats.suppressed.Load() }
-
 // TraceID is a log line's link to a trace: nothing, where there is none.
 func TraceID(c Context) slog.Attr {
 	if c.TraceID == [16]byte{} {

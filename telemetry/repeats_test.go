@@ -33,7 +33,7 @@ func TestAFloodOfOneLineIsCounted(t *testing.T) {
 		if count(`"msg":"something else"`) != 1 {
 			t.Error("another line was left out")
 		}
-		if n := l.Suppressed(); n != 1800 {
+		if n := l.repeats.suppressed.Load(); n != 1800 {
 			t.Errorf("%d counted, want 1,800", n)
 		}
 		time.Sleep(repeatWindow)

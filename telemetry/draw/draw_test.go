@@ -60,8 +60,12 @@ func TestWhatIsDrawnIsXMLAndNothingOfATraceIsMarkup(t *testing.T) {
 	}
 }
 
+const circle = `{"resourceSpans":[{"scopeSpans":[{"spans":[
+{"traceId":"0a","spanId":"01","parentSpanId":"02","startTimeUnixNano":"1","endTimeUnixNano":"1"},
+{"traceId":"0a","spanId":"02","parentSpanId":"01","startTimeUnixNano":"1","endTimeUnixNano":"1"}]}]}]}`
+
 func TestMistakesAreSaid(t *testing.T) {
-	for in, want := range map[string]string{"{": "OTLP JSON", "{}": "no spans", `{"resourceSpans":[{"scopeSpans":[{"spans":[{"kind":9}]}]}]}`: "unknown kind"} {
+	for in, want := range map[string]string{"{": "OTLP JSON", "{}": "no spans", `{"resourceSpans":[{"scopeSpans":[{"spans":[{"kind":9}]}]}]}`: "unknown kind", circle: "no trace"} {
 		if err := run(nil, strings.NewReader(in), io.Discard); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", in, err, want)
 		}

@@ -45,7 +45,11 @@ func run(args []string, in io.Reader, out io.Writer) error {
 	if len(spans) == 0 {
 		return errors.New("there are no spans in it")
 	}
-	svg := Draw(tracetree.Trees(spans))
+	roots := tracetree.Trees(spans)
+	if len(roots) == 0 {
+		return errors.New("every span in it is the child of another: that is no trace")
+	}
+	svg := Draw(roots)
 	if *to != "" {
 		if err := os.WriteFile(*to, svg, 0o644); err != nil {
 			return fmt.Errorf("writing the picture: %w", err)

@@ -14,6 +14,7 @@ import (
 	"github.com/gorilla/websocket"
 
 	client "github.com/wsrelay/relay/client/go"
+	"github.com/wsrelay/relay/telemetry"
 	"github.com/wsrelay/relay/telemetry/telemetrytest"
 	"github.com/wsrelay/relay/telemetry/tracetree"
 )
@@ -223,5 +224,26 @@ func TestSecretsStaySecret(t *testing.T) {
 	secret.Search(t, "errors", []byte(told))
 	if !strings.Contains(p.out.String(), "connection") || told == "" {
 		t.Error("there was nothing to search")
+	}
+}
+
+// Every metric of the reference is told by a running instance.
+func TestEveryMetricIsBound(t *testing.T) {
+	s := newStand(t)
+	ann := s.instances[0].dial(t, "/ws", "ann", "support-red")
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	if _, err := ann.Chat(ctx, "support-red", "hello"); err != nil {
+		t.Fatal(err)
+	}
+	text, err := s.instances[0].get("/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range telemetry.Catalog() {
+		// OpenMetrics names a counter without _total.
+		if name := strings.TrimSuffix(d.Prometheus(), "_total"); !strings.Contains(text, "# TYPE "+name+" ") {
+			t.Errorf("%s is not told", d.Prometheus())
+		}
 	}
 }

@@ -5,10 +5,13 @@ package telemetrytest
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/hex"
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strconv"
 	"strings"
@@ -23,6 +26,8 @@ import (
 	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
@@ -54,16 +59,28 @@ type Collector struct {
 // test.
 func NewCollector(t testing.TB) *Collector {
 	t.Helper()
-	return newCollector(t, "127.0.0.1:0", "127.0.0.1:0")
+	return newCollector(t, "127.0.0.1:0", "127.0.0.1:0", nil)
+}
+
+// NewTLSCollector starts one that speaks TLS, and returns what trusts it.
+func NewTLSCollector(t testing.TB) (*Collector, *tls.Config) {
+	t.Helper()
+	cert := httptest.NewUnstartedServer(nil) // for its certificate
+	cert.StartTLS()
+	cert.Close()
+	pool := x509.NewCertPool()
+	pool.AddCert(cert.Certificate())
+	c := newCollector(t, "127.0.0.1:0", "127.0.0.1:0", &tls.Config{Certificates: cert.TLS.Certificates, MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}})
+	return c, &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
 }
 
 // NewCollectorAt starts one where another was.
 func NewCollectorAt(t testing.TB, other *Collector) *Collector {
 	t.Helper()
-	return newCollector(t, strings.TrimPrefix(other.GRPC, "http://"), strings.TrimPrefix(other.HTTP, "http://"))
+	return newCollector(t, strings.TrimPrefix(other.GRPC, "http://"), strings.TrimPrefix(other.HTTP, "http://"), nil)
 }
 
-func newCollector(t testing.TB, grpcAt, httpAt string) *Collector {
+func newCollector(t testing.TB, grpcAt, httpAt string, secure *tls.Config) *Collector {
 	t.Helper()
 	c := &Collector{changed: make(chan struct{})}
 	c.ctx, c.stop = context.WithCancel(context.Background())
@@ -75,9 +92,16 @@ func newCollector(t testing.TB, grpcAt, httpAt string) *Collector {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.GRPC, c.HTTP = "http://"+gl.Addr().String(), "http://"+hl.Addr().String()
+	scheme, creds := "http://", insecure.NewCredentials()
+	if secure != nil {
+		scheme, creds = "https://", credentials.NewTLS(secure)
+	}
+	c.GRPC, c.HTTP = scheme+gl.Addr().String(), scheme+hl.Addr().String()
+	if secure != nil {
+		hl = tls.NewListener(hl, secure)
+	}
 
-	gs := grpc.NewServer()
+	gs := grpc.NewServer(grpc.Creds(creds))
 	collectortrace.RegisterTraceServiceServer(gs, c)
 	collectormetrics.RegisterMetricsServiceServer(gs, metricsServer{c: c})
 	mux := http.NewServeMux()
