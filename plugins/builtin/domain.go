@@ -30,12 +30,13 @@ func appendLabel(out []byte, label string) []byte {
 			out = append(out, c)
 		}
 	} else {
-		out = norm.NFKC.AppendString(out, strings.Map(func(r rune) rune {
+		shown := strings.Map(func(r rune) rune {
 			if unicode.In(r, unicode.Cf, unicode.Variation_Selector) {
 				return -1
 			}
 			return unicode.ToLower(r)
-		}, norm.NFKC.String(label)))
+		}, norm.NFKC.String(label))
+		out = append(out, norm.NFKC.String(shown)...)
 	}
 	if code, ok := strings.CutPrefix(string(out[from:]), "xn--"); ok { // does not allocate
 		if decoded, err := punycode(code); err == nil {

@@ -1,6 +1,12 @@
 package builtin
 
-import "testing"
+import (
+	"context"
+	"strings"
+	"testing"
+
+	"github.com/wsrelay/relay/plugins/filter"
+)
 
 func TestLinks(t *testing.T) {
 	judge := build(t, "links", `{"action":"mask","allow":["example.com","*.allowed.org","bücher.example"],"deny":["bad.example.com","evil.is"]}`)
@@ -65,5 +71,102 @@ func TestLinks(t *testing.T) {
 		if got != want {
 			t.Errorf("%q:\n got %q\nwant %q", text, got, want)
 		}
+	}
+}
+
+func TestLinksOptions(t *testing.T) {
+	for _, c := range []struct{ name, config, text, want string }{
+		{"reject", `{}`, "see evil.com", "reject links"},
+		{"drop", `{"action":"drop","code":"ads"}`, "see evil.com", "drop ads"},
+		{"shadow", `{"action":"shadow"}`, "see evil.com", "shadow links"},
+		{"flag", `{"action":"flag"}`, "see evil.com", "ok +links"},
+		{"not bare", `{"bare":false}`, "see evil.com and evil dot com", "ok"},
+		{"not bare, with a scheme", `{"bare":false}`, "see http://evil.com", "reject links"},
+		{"not disguised", `{"disguised":false}`, "see evil[.]com or evil dot com", "ok"},
+		{"allowed but for some", `{"default":"allow","deny":["evil.com"]}`, "good.com", "ok"},
+		{"denied", `{"default":"allow","deny":["evil.com"]}`, "x.evil.com", "reject links"},
+		{"denied, written otherwise", `{"default":"allow","deny":["xn--bcher-kva.example"]}`, "http://BÜCHER.example", "reject links"},
+		{"the longest counts", `{"allow":["b.c.com"],"deny":["c.com","a.b.c.com"]}`, "b.c.com x.b.c.com", "ok"},
+		{"the longest counts, denied", `{"allow":["b.c.com"],"deny":["c.com","a.b.c.com"]}`, "http://y.a.b.c.com", "reject links"},
+		{"subdomains alone", `{"default":"allow","deny":["*.c.com"]}`, "c.com", "ok"},
+		{"subdomains alone, denied", `{"default":"allow","deny":["*.c.com"]}`, "a.b.c.com", "reject links"},
+		{"padded", `{"allow":["a.com"]}`, "https://a.com." + strings.Repeat("\u200b", 3000) + "b.com", "reject links"},
+		{"padded, denied", `{"default":"allow","deny":["evil.com"]}`, "ev" + strings.Repeat("\u200b", 3000) + "il.com", "reject links"},
+		{"too long for a name", `{"allow":["a.com"]}`, "https://a.com." + strings.Repeat("b.", 200) + "com", "reject links"},
+		{"one of two", `{"action":"mask","allow":["a.com"]}`, "a.com b.com", "a.com *****"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if got := told(t, build(t, "links", c.config), chat(c.text)); got != c.want {
+				t.Errorf("%q: %q, want %q", c.text, got, c.want)
+			}
+		})
+	}
+}
+
+// The samples of RFC 3492, 7.1, but for those whose case carries something.
+func TestPunycode(t *testing.T) {
+	for code, want := range map[string]string{
+		"egbpdaj6bu4bxfgehfvwxn": "ليهمابتكلموشعربي؟", "ihqwcrb4cv8a8dqg056pqjye": "他们为什么不说中文", "bcher-kva": "bücher", "mnchen-3ya": "münchen",
+		"4dbcagdahymbxekheh6e0a7fei0b": "למההםפשוטלאמדבריםעברית", "2-u9tlzr9756bt3uc0v": "ひとつ屋根の下2", "e1afmkfd": "пример", "": "", "abc-": "abc",
+	} {
+		if got, err := punycode(code); err != nil || got != want {
+			t.Errorf("%s: %q, %v, want %q", code, got, err, want)
+		}
+	}
+	for _, code := range []string{"ü", "99999999999", "a-9", "-\x00", strings.Repeat("9", 300), "zzzzzzzzzzzzzzzzzzzz"} {
+		if got, err := punycode(code); err == nil {
+			t.Errorf("%q is taken for %q", code, got)
+		}
+	}
+}
+
+// However a text is made, each byte is looked at a bounded number of times.
+func TestLinksTakeTimeInProportionToTheText(t *testing.T) {
+	const size = 1 << 20
+	for name, unit := range map[string]string{
+		"letters": "a", "dots": ".", "labels": "a.", "names": "a.com ", "a long name": "a.com.", "schemes": "http:", "schemes and slashes": "http://", "colons": ":", "ats": "a@", "users": "http://a@b@",
+		"disguised": "a[.]b", "brackets": "[", "spelled out": "a dot com ", "spaces": " ", "long labels": strings.Repeat("a", 10_000) + ".", "long hosts": strings.Repeat("a", 60) + ".", "zero width": "a\u200b.", "invalid": "a\xff.", "wide": "ａ．", "punycode": "xn--a.com",
+		"paths": "a.com/a.com", "mail": "a.com@a.com",
+	} {
+		s := linkScan{text: strings.Repeat(unit, size/len(unit)), bare: true, disguised: true}
+		n := 0
+		for {
+			if _, ok := s.next(); !ok {
+				break
+			}
+			n++
+		}
+		if per := float64(s.steps) / float64(size); per > 8 {
+			t.Errorf("%s: %.1f steps a byte", name, per)
+		} else {
+			t.Logf("%s: %.1f steps a byte, %d links", name, per, n)
+		}
+	}
+}
+
+// Masked text has as many characters, and no link that is masked again.
+func FuzzLinks(f *testing.F) {
+	for _, s := range []string{"see https://evil.com/x.", "a.com@b.com/x", "evil dot com", "x[.]com(.)net", "http://[::1]:80", "пример.рф", "http://a@b@c", "a.com@b.com@c.com/x", "http:\\\\\\x", "http://xn--a.com", "\xff.com", "a.com.b.com.c"} {
+		f.Add(s)
+	}
+	judge := build(f, "links", `{"action":"mask","allow":["ok.com"],"deny":["it.is"]}`)
+	f.Fuzz(func(t *testing.T, text string) { masked(t, judge, text) })
+}
+
+func BenchmarkLinks(b *testing.B) {
+	judge := build(b, "links", `{"allow":["example.com","github.com"]}`)
+	for name, text := range map[string]string{
+		"plain": "Could you send me the report by Friday? I need it for work.  ",
+		"link":  "See https://github.com/wsrelay/relay for the rest of it, Bob.",
+	} {
+		m := chat(text)
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if v, _ := judge(context.Background(), m); v.Action != filter.ActionAllow {
+					b.Fatal(v)
+				}
+			}
+		})
 	}
 }

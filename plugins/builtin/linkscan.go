@@ -81,7 +81,10 @@ func (s *linkScan) url(i int) (link, bool) {
 	if i-from < 2 || to-i < 3 && !web {
 		return link{}, false
 	}
-	end := s.authority(to)
+	end := to
+	if to-i >= 2 { // so that the next scheme is behind its end
+		end = s.authority(to)
+	}
 	if at := strings.LastIndexByte(s.text[to:end], '@'); at >= 0 {
 		to += at + 1
 	}
@@ -89,11 +92,15 @@ func (s *linkScan) url(i int) (link, bool) {
 	if to < end && s.text[to] == '[' && !s.isPoint(to) {
 		l.host, l.to = copy(s.host[:maxHost], s.text[to:end]), end
 	} else {
-		n := s.labels(to, false)
-		if n == 0 || n == 1 && to-i < 2 { // "http: it is slow"
+		n, long := s.labels(to, false)
+		switch {
+		case long: // no list has it
+			l.to = to
+		case n == 0, n == 1 && to-i < 2: // "http: it is slow"
 			return link{}, false
+		default:
+			l.to, l.host = s.ends[n-1].text, s.ends[n-1].host
 		}
-		l.to, l.host = s.ends[n-1].text, s.ends[n-1].host
 	}
 	l.to = s.rest(l.to)
 	s.at, s.done = l.to, l.to
@@ -132,13 +139,13 @@ func (s *linkScan) name(i int) (link, bool) {
 	from := i
 	for from > s.done {
 		r, n := utf8.DecodeLastRuneInString(s.text[s.done:from])
-		if !isHost(r) || i-from > maxHost {
+		if !isHost(r) {
 			break
 		}
 		s.steps++
 		from -= n
 	}
-	n := s.labels(from, s.disguised)
+	n, _ := s.labels(from, s.disguised)
 	if n < 2 {
 		return link{}, false
 	}
@@ -238,8 +245,9 @@ func digits(host []byte) bool {
 }
 
 // labels reads a name at i into s.host and s.ends, and returns how many labels it
-// has. Spaced: dots may be written out.
-func (s *linkScan) labels(i int, spaced bool) (n int) {
+// has; long: it has more, and is no name that exists. Spaced: dots may be written
+// out.
+func (s *linkScan) labels(i int, spaced bool) (n int, long bool) {
 	size, before := 0, point
 	for n < maxLabels {
 		end := i
@@ -251,7 +259,7 @@ func (s *linkScan) labels(i int, spaced bool) (n int) {
 			s.steps++
 			end += w
 		}
-		if end == i || end-i > 4*maxHost {
+		if end == i {
 			break
 		}
 		if n > 0 {
@@ -259,8 +267,8 @@ func (s *linkScan) labels(i int, spaced bool) (n int) {
 			size++
 		}
 		out := appendLabel(s.host[:size:maxHost], s.text[i:end])
-		if len(out) == size || len(out) > maxHost-1 || &out[0] != &s.host[0] {
-			break
+		if len(out) == size || len(out) > maxHost-1 {
+			return n, true
 		}
 		size = len(out)
 		s.ends[n] = labelEnd{end, size, before}
@@ -271,7 +279,7 @@ func (s *linkScan) labels(i int, spaced bool) (n int) {
 		}
 		i, before = end+width, how
 	}
-	return n
+	return n, false
 }
 
 func (s *linkScan) isPoint(i int) bool {
