@@ -14,6 +14,7 @@ type Host struct {
 	opts  HostOptions
 	log   *slog.Logger
 	times timing
+	began time.Time
 
 	open  context.Context // until Close is called
 	close context.CancelFunc
@@ -59,11 +60,15 @@ var ErrClosed = errors.New("filter host closed")
 
 // New makes a host. It starts nothing.
 func New(opts HostOptions) *Host {
-	h := &Host{opts: opts, log: opts.Log, times: usual, loose: map[*Set]struct{}{}, tallies: map[string]*tally{}}
+	h := &Host{opts: opts, log: opts.Log, times: usual, began: time.Now(), loose: map[*Set]struct{}{}, tallies: map[string]*tally{}}
 	h.open, h.close = context.WithCancel(context.Background())
 	h.hard, h.kill = context.WithCancel(context.Background())
 	return h
 }
+
+// clock tells the time in nanoseconds, never 0, and minds no change of the
+// system's.
+func (h *Host) clock() int64 { return int64(time.Since(h.began)) + 1 }
 
 // enter admits a call of Prepare.
 func (h *Host) enter() bool {

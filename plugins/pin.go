@@ -32,7 +32,7 @@ func Sum(path string) (string, error) {
 func verify(pins map[string][]string) error {
 	var errs []error
 	for path, want := range pins {
-		got, err := Sum(path)
+		got, err := Sum(program(path))
 		switch {
 		case err != nil:
 			errs = append(errs, fmt.Errorf("checking a pinned file: %w", err))
@@ -45,21 +45,30 @@ func verify(pins map[string][]string) error {
 
 // pinned says whether the program that command starts is among the pins.
 func pinned(command []string, pins map[string][]string) error {
-	if _, ok := pins[command[0]]; ok {
-		return nil
+	for path := range pins {
+		if program(path) == program(command[0]) {
+			return nil
+		}
 	}
 	return fmt.Errorf("%s is not pinned: name its sha256 (relay plugin pin %s), or say unpinned: true", command[0], command[0])
+}
+
+// program is the file that a command's first word means, which is looked for in
+// PATH when it has no slash; or the word, when there is none.
+func program(word string) string {
+	if path, err := exec.LookPath(word); err == nil {
+		return path
+	}
+	return word
 }
 
 // fingerprint identifies what a command would run now: the files among its
 // words, and the pinned ones. A changed file makes a reload start it anew.
 func fingerprint(command []string, pins map[string][]string) string {
 	files := slices.Clone(command)
-	if path, err := exec.LookPath(command[0]); err == nil {
-		files[0] = path
-	}
+	files[0] = program(files[0])
 	for path := range pins {
-		files = append(files, path)
+		files = append(files, program(path))
 	}
 	slices.Sort(files)
 	var b strings.Builder

@@ -225,13 +225,9 @@ func (c *child) explain(err error) error {
 	defer t.Stop()
 	select {
 	case <-c.ended:
-		how := "exit status 0"
-		if c.why != nil {
-			how = c.why.Error()
-		}
 		c.mu.Lock()
 		if !c.killed {
-			err = fmt.Errorf("it ended before it was ready (%s)", how)
+			err = fmt.Errorf("it ended before it was ready (%s)", c.how())
 		}
 		c.mu.Unlock()
 	case <-t.C:
@@ -240,6 +236,19 @@ func (c *child) explain(err error) error {
 		return fmt.Errorf("%w; its last words:\n\t%s", err, strings.ReplaceAll(said, "\n", "\n\t"))
 	}
 	return err
+}
+
+// how tells how the process ended, if it has.
+func (c *child) how() string {
+	select {
+	case <-c.ended:
+	default:
+		return "it has not"
+	}
+	if c.why != nil {
+		return c.why.Error()
+	}
+	return "exit status 0"
 }
 
 // environ is a plugin's whole environment.

@@ -28,8 +28,7 @@ type session struct {
 	maxBatch   int
 
 	wake  chan struct{} // has a token when the sender is to look
-	heard atomic.Int64  // when the plugin last said something, in nanoseconds
-	asked atomic.Int64  // when a ping was wanted that nothing was heard after; 0: none
+	asked atomic.Int64  // when a ping was wanted that nothing was heard after, by Host.clock; 0: none
 	ended chan struct{} // closed when nothing comes any more
 
 	// Guarded by u.mu.
@@ -51,7 +50,6 @@ func (u *unit) attach(l *link) (old *session) {
 	}
 	old = u.session
 	u.session, u.spec, u.down, u.breaker = s, l.spec, false, breaker{}
-	s.heard.Store(time.Now().UnixNano())
 	u.tally.starts.Add(1)
 	if l.stream != nil {
 		u.work.Go(s.send)
@@ -72,7 +70,7 @@ func (s *session) signal() {
 
 // ping wants a ping to be sent.
 func (s *session) ping() {
-	s.asked.CompareAndSwap(0, time.Now().UnixNano())
+	s.asked.CompareAndSwap(0, s.u.host.clock())
 	s.u.mu.Lock()
 	s.pinging = true
 	s.idle = false
@@ -82,8 +80,9 @@ func (s *session) ping() {
 
 // hear notes that the plugin lives.
 func (s *session) hear() {
-	s.heard.Store(time.Now().UnixNano())
-	s.asked.Store(0)
+	if s.asked.Load() != 0 {
+		s.asked.Store(0)
+	}
 }
 
 // mourn ends the session when its process is gone, should the stream not notice:
@@ -126,6 +125,9 @@ func (s *session) take(ctx context.Context) (batch []parcel, ping bool, err erro
 		case s.lost:
 			u.mu.Unlock()
 			return nil, false, errOver
+		case ctx.Err() != nil: // what is queued is for the next one
+			u.mu.Unlock()
+			return nil, false, ctx.Err()
 		case s.pinging:
 			s.pinging = false
 			u.mu.Unlock()
@@ -277,7 +279,7 @@ func (s *session) check(batch []parcel) {
 	case s.link.ctx.Err() != nil || status.Code(err) == codes.Unavailable:
 		s.link.cancel() // the process is gone; take tells
 	case status.Code(err) == codes.DeadlineExceeded:
-		s.asked.CompareAndSwap(0, time.Now().UnixNano())
+		s.asked.CompareAndSwap(0, s.u.host.clock())
 		s.abort(batch, Timeout, nil)
 	default:
 		s.hear()
@@ -327,8 +329,10 @@ func (s *session) finish(err error) {
 			crashed = append(crashed, c)
 		}
 	}
-	slices.SortFunc(again, func(a, b *call) int { return a.start.Compare(b.start) })
-	u.again(again)
+	if len(again) > 0 {
+		slices.SortFunc(again, func(a, b *call) int { return a.start.Compare(b.start) })
+		u.again(again)
+	}
 	if !s.draining {
 		u.tally.failures.Add(1)
 		u.lastError = s.reason(err)

@@ -130,6 +130,38 @@ func (s *stage) prepareBuiltin(old *stage) error {
 	return nil
 }
 
+// prepareProcess takes over the process in force where nothing changed, or starts
+// one.
+func (s *stage) prepareProcess(ctx context.Context, h *Host, old *stage) error {
+	sp := &spec{opts: s.opts, prints: fingerprint(s.opts.Command, s.opts.SHA256)}
+	if old != nil && old.unit != nil && old.unit.hold() {
+		s.unit = old.unit
+		if s.unit.runs(sp) {
+			s.desc = old.desc
+			return nil
+		}
+	}
+	l, problems, err := h.launch(ctx, sp, s.log)
+	if err != nil {
+		err = &Error{Filter: s.opts.Name, Err: err}
+	}
+	if err := errors.Join(err, s.problems(problems)); err != nil {
+		s.release()
+		return err
+	}
+	s.desc = l.desc
+	if s.unit != nil {
+		s.fresh = l
+		return nil
+	}
+	s.unit = newUnit(h, s.opts.Name, s.log, s.tally)
+	s.unit.mu.Lock()
+	s.unit.attach(l)
+	s.unit.mu.Unlock()
+	go s.unit.supervise()
+	return nil
+}
+
 // problems makes an error of what is wrong with the configuration, and logs what
 // is not quite.
 func (s *stage) problems(list []filter.Problem) error {

@@ -2,7 +2,6 @@ package plugins
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 )
@@ -90,7 +89,10 @@ func (u *unit) bury(last, now *session) {
 	drained := last.draining
 	u.mu.Unlock()
 	if !drained {
-		u.work.Go(func() { last.link.end(u.host.hard, u.log, 0) })
+		u.work.Go(func() {
+			last.link.end(u.host.hard, u.log, 0)
+			u.log.Warn("a process of the plugin ended", "pid", last.link.child.pid(), "how", last.link.child.how())
+		})
 	}
 }
 
@@ -189,7 +191,7 @@ func (u *unit) inspect(s *session) {
 	}
 	u.lates.prune(now)
 	u.mu.Unlock()
-	if asked := s.asked.Load(); asked != 0 && now.Sub(time.Unix(0, asked)) >= u.host.times.health {
+	if asked := s.asked.Load(); asked != 0 && time.Duration(u.host.clock()-asked) >= u.host.times.health {
 		u.log.Error("the plugin answers nothing and is taken for frozen", "pid", s.link.child.pid(), "for", u.host.times.health)
 		s.kill("it was frozen: no answer to a ping")
 		return
@@ -207,11 +209,6 @@ func (u *unit) inspect(s *session) {
 // install puts a process in that a set brought, and drains the one before.
 func (u *unit) install(l *link) {
 	u.mu.Lock()
-	if u.closed {
-		u.mu.Unlock()
-		u.work.Go(func() { l.end(u.host.hard, u.log, u.host.times.end) })
-		return
-	}
 	old := u.attach(l)
 	if old != nil {
 		old.draining = true
@@ -259,38 +256,6 @@ func (u *unit) release() {
 		c.run.answer(c, outcome{failure: Crash, end: time.Now()})
 	}
 	u.work.Wait()
-}
-
-// prepareProcess takes over the process in force where nothing changed, or starts
-// one.
-func (s *stage) prepareProcess(ctx context.Context, h *Host, old *stage) error {
-	sp := &spec{opts: s.opts, prints: fingerprint(s.opts.Command, s.opts.SHA256)}
-	if old != nil && old.unit != nil && old.unit.hold() {
-		s.unit = old.unit
-		if s.unit.runs(sp) {
-			s.desc = old.desc
-			return nil
-		}
-	}
-	l, problems, err := h.launch(ctx, sp, s.log)
-	if err != nil {
-		err = &Error{Filter: s.opts.Name, Err: err}
-	}
-	if err := errors.Join(err, s.problems(problems)); err != nil {
-		s.release()
-		return err
-	}
-	s.desc = l.desc
-	if s.unit != nil {
-		s.fresh = l
-		return nil
-	}
-	s.unit = newUnit(h, s.opts.Name, s.log, s.tally)
-	s.unit.mu.Lock()
-	s.unit.attach(l)
-	s.unit.mu.Unlock()
-	go s.unit.supervise()
-	return nil
 }
 
 // hold takes part in a unit, unless that has ended.
