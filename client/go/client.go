@@ -11,8 +11,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -130,6 +132,25 @@ func (e *CloseError) Error() string {
 
 func (e *CloseError) Unwrap() error { return e.Err }
 
+// RefusedError is a handshake that was answered with something else than an
+// upgrade.
+type RefusedError struct {
+	Status     int
+	RetryAfter time.Duration // 0: the server did not say
+	Body       string        // what it said, at most 1 KiB of it
+}
+
+func (e *RefusedError) Error() string {
+	return fmt.Sprintf("connecting: %d %s: %s", e.Status, http.StatusText(e.Status), e.Body)
+}
+
+func refusedError(res *http.Response) *RefusedError {
+	defer res.Body.Close()
+	body, _ := io.ReadAll(io.LimitReader(res.Body, 1<<10)) // gorilla has read it already
+	seconds, _ := strconv.Atoi(res.Header.Get("Retry-After"))
+	return &RefusedError{Status: res.StatusCode, RetryAfter: time.Duration(seconds) * time.Second, Body: strings.TrimSpace(string(body))}
+}
+
 // Options of a connection.
 type Options struct {
 	Token  string // sent as a Bearer header
@@ -173,9 +194,9 @@ func Dial(ctx context.Context, url string, opt Options) (*Conn, error) {
 	ws, res, err := d2.DialContext(ctx, url, h)
 	if err != nil {
 		if res != nil && res.StatusCode != http.StatusSwitchingProtocols {
-			err = fmt.Errorf("connecting: %s: %w", res.Status, err)
+			return nil, refusedError(res)
 		}
-		return nil, err
+		return nil, fmt.Errorf("connecting: %w", err)
 	}
 	c := &Conn{ws: ws, opt: opt, done: make(chan struct{}), waiting: make(map[string]chan *Event)}
 	first := make(chan *Event, 1)

@@ -2,6 +2,7 @@ package verify_test
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -59,9 +60,11 @@ func run(m *testing.M) int {
 
 // process is one instance of relay, as users run it.
 type process struct {
-	t    *testing.T
-	file string
-	addr string
+	t     *testing.T
+	file  string
+	addr  string
+	redis string
+	settings
 	cmd  *exec.Cmd
 	out  *os.File
 	done chan struct{}
@@ -77,23 +80,36 @@ func freeAddr(t *testing.T) string {
 	return ln.Addr().String()
 }
 
-func newProcess(t *testing.T, redis string) *process {
+// settings are what tests want other than usual in relay.yaml.
+type settings struct {
+	connects string // default: 10000/s, so that it is not what is tested
+	grace    string // default: 5s
+	rate     int    // requests a second; default 1000
+}
+
+func newProcess(t *testing.T, redis string, s settings) *process {
 	t.Helper()
-	p := &process{t: t, addr: freeAddr(t), file: filepath.Join(t.TempDir(), "relay.yaml")}
-	yaml := fmt.Sprintf(`listen: %q
-admin: {listen: ""}
-redis: {%s}
-endpoints: [{path: /ws, auth: [guests], limits: {connects: 10000/s, requests: 1000/s}}]
-auth: {guests: {type: anonymous}}
-rooms: [{match: "*", create: anyone, join: anyone, members: {grace: 5s}, history: {keep: 100000}}]
-drain: {over: 500ms, timeout: 10s}
-`, p.addr, redis)
-	if err := os.WriteFile(p.file, []byte(yaml), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	p := &process{t: t, addr: freeAddr(t), file: filepath.Join(t.TempDir(), "relay.yaml"), redis: redis, settings: s}
+	p.configure(s)
 	p.start()
 	t.Cleanup(func() { p.kill(); p.out.Close() })
 	return p
+}
+
+// configure writes relay.yaml.
+func (p *process) configure(s settings) {
+	p.t.Helper()
+	yaml := fmt.Sprintf(`listen: %q
+admin: {listen: ""}
+redis: {%s}
+endpoints: [{path: /ws, auth: [guests], limits: {connects: %s, requests: %d/s}}]
+auth: {guests: {type: anonymous}}
+rooms: [{match: "*", create: anyone, join: anyone, members: {grace: %s}, history: {keep: 100000}}]
+drain: {over: 500ms, timeout: 10s}
+`, p.addr, p.redis, cmp.Or(s.connects, "10000/s"), cmp.Or(s.rate, 1000), cmp.Or(s.grace, "5s"))
+	if err := os.WriteFile(p.file, []byte(yaml), 0o600); err != nil {
+		p.t.Fatal(err)
+	}
 }
 
 func (p *process) url() string { return "ws://" + p.addr + "/ws" }
@@ -131,6 +147,35 @@ func (p *process) start() {
 	})
 }
 
+// revive starts the process again and again until it serves, as what looks after
+// services does: one that finds no Redis ends.
+func (p *process) revive() {
+	for until := time.Now().Add(settle); time.Now().Before(until); {
+		p.cmd = exec.Command(binary, "serve", "-c", p.file)
+		p.cmd.Stdout, p.cmd.Stderr = p.out, p.out
+		if err := p.cmd.Start(); err != nil {
+			p.t.Error(err)
+			return
+		}
+		done := make(chan struct{})
+		p.done = done
+		cmd := p.cmd
+		go func() { _ = cmd.Wait(); close(done) }()
+		for alive := true; alive; {
+			if c, err := net.Dial("tcp", p.addr); err == nil {
+				_ = c.Close()
+				return
+			}
+			select {
+			case <-done:
+				alive = false
+			case <-time.After(20 * time.Millisecond):
+			}
+		}
+	}
+	p.t.Errorf("an instance does not start again:\n%s", p.tail())
+}
+
 func (p *process) tail() string {
 	b, _ := os.ReadFile(p.file + ".log")
 	return string(b[max(0, len(b)-4000):])
@@ -157,38 +202,61 @@ func (p *process) end(s syscall.Signal) {
 // world is all that a fault can do something to.
 type world struct {
 	t       *testing.T
-	redis   *redistest.Server
-	proxy   *redistest.Proxy // between the instances and redis
+	redis   *redistest.Server // nil where there are several
+	proxy   *redistest.Proxy  // between the instances and redis
 	relays  []*process
 	members []*verify.Member
+	groups  []group
+
+	sentinels *redistest.Sentinels
+	cluster   *redistest.Cluster
+}
+
+// group is a room with its members, some of whom talk.
+type group struct {
+	room             string
+	members, talkers int
+	first            int // of its members, in world.members
 }
 
 func single(t *testing.T) *world {
 	r := redistest.Start(t, "--appendonly", "yes", "--appendfsync", "always")
 	w := &world{t: t, redis: r, proxy: redistest.NewProxy(t, r.Addr())}
-	w.startRelays(fmt.Sprintf("url: %q", w.proxy.URL()))
+	w.startRelays(fmt.Sprintf("url: %q", w.proxy.URL()), settings{})
 	return w
 }
 
-func (w *world) startRelays(redis string) {
+func (w *world) startRelays(redis string, s settings) {
 	for range instances {
-		w.relays = append(w.relays, newProcess(w.t, redis))
+		w.relays = append(w.relays, newProcess(w.t, redis, s))
 	}
 }
 
-// load fills the rooms and keeps them busy until the returned function ends it:
-// that waits until everything is home, and holds the records against what is
-// stored.
-func (w *world) load() (finish func() *verify.Report) {
+// usual is the load of the campaign.
+func usual() (list []group) {
+	for r := range rooms {
+		list = append(list, group{room: fmt.Sprint("room-", r), members: perRoom, talkers: perRoom})
+	}
+	return list
+}
+
+// load fills rooms and keeps them busy until the returned function ends it: that
+// waits until everything is home, and holds the records against what is stored.
+func (w *world) load(groups []group) (finish func() *verify.Report) {
 	ctx, cancel := context.WithCancel(w.t.Context())
 	var wg sync.WaitGroup
 	var urls []string
 	for _, p := range w.relays {
 		urls = append(urls, p.url())
 	}
-	for r := range rooms {
-		for k := range perRoom {
-			m := &verify.Member{Room: fmt.Sprint("room-", r), Name: fmt.Sprintf("m%d-%d", r, k), URLs: urls, Every: every}
+	for _, g := range groups {
+		g.first = len(w.members)
+		w.groups = append(w.groups, g)
+		for k := range g.members {
+			m := &verify.Member{Room: g.room, Name: fmt.Sprintf("%s-m%d", g.room, k), URLs: urls, Buffer: 1000}
+			if k < g.talkers {
+				m.Every = every
+			}
 			w.members = append(w.members, m)
 			wg.Go(func() { m.Run(ctx) })
 		}
@@ -200,15 +268,13 @@ func (w *world) load() (finish func() *verify.Report) {
 			m.Quiet()
 		}
 		w.await("acks to come home", func(m *verify.Member) error { return m.Settled(0) }, false)
-		truth := make([][]verify.Stored, rooms)
-		for r := range truth {
-			truth[r] = w.history(fmt.Sprint("room-", r))
+		truth := make(map[string][]verify.Stored)
+		for _, g := range w.groups {
+			truth[g.room] = w.history(g.room)
 		}
 		w.await("everybody to have seen everything", func(m *verify.Member) error {
-			var r int
-			_, _ = fmt.Sscanf(m.Room, "room-%d", &r)
-			if n := len(truth[r]); n > 0 {
-				return m.Settled(truth[r][n-1].Seq)
+			if list := truth[m.Room]; len(list) > 0 {
+				return m.Settled(list[len(list)-1].Seq)
 			}
 			return nil
 		}, false)
@@ -216,16 +282,19 @@ func (w *world) load() (finish func() *verify.Report) {
 		cancel()
 		wg.Wait()
 		sum := &verify.Report{}
-		for r := range truth {
+		for _, g := range w.groups {
 			var recs []*verify.Record
-			for _, m := range w.members[r*perRoom : (r+1)*perRoom] {
+			for _, m := range w.of(g) {
 				recs = append(recs, m.Record())
 			}
-			sum.Add(verify.Check(truth[r], recs))
+			sum.Add(verify.Check(truth[g.room], recs))
 		}
 		return sum
 	}
 }
+
+// of are the members of a group.
+func (w *world) of(g group) []*verify.Member { return w.members[g.first : g.first+g.members] }
 
 func (w *world) await(what string, ok func(*verify.Member) error, joining bool) {
 	w.t.Helper()
@@ -239,11 +308,18 @@ func (w *world) await(what string, ok func(*verify.Member) error, joining bool) 
 	})
 }
 
-func (w *world) history(room string) (list []verify.Stored) {
+func (w *world) history(room string) []verify.Stored { return w.historyAt(nil, room) }
+
+// historyAt reads what is stored of a room, through one instance or any.
+func (w *world) historyAt(at *process, room string) (list []verify.Stored) {
 	w.t.Helper()
+	from := w.relays
+	if at != nil {
+		from = []*process{at}
+	}
 	redistest.Eventually(w.t, settle, "the history of "+room, func() error {
 		var err error
-		for _, p := range w.relays {
+		for _, p := range from {
 			ctx, cancel := context.WithTimeout(w.t.Context(), 5*time.Second)
 			list, err = verify.History(ctx, p.url(), room)
 			cancel()
@@ -261,21 +337,29 @@ func (w *world) history(room string) (list []verify.Stored) {
 func (w *world) presence() {
 	w.t.Helper()
 	redistest.Eventually(w.t, 40*time.Second, "presence to be true", func() error {
-		for n, m := range w.members {
-			got := m.Members()
-			slices.Sort(got)
+		for _, g := range w.groups {
+			if g.members > listed {
+				continue
+			}
 			var want []string
-			for _, o := range w.members[n/perRoom*perRoom : (n/perRoom+1)*perRoom] {
-				want = append(want, o.Name)
+			for _, m := range w.of(g) {
+				want = append(want, m.Name)
 			}
 			slices.Sort(want)
-			if !slices.Equal(got, want) {
-				return fmt.Errorf("%s sees %v in %s", m.Name, got, m.Room)
+			for _, m := range w.of(g) {
+				got := m.Members()
+				slices.Sort(got)
+				if !slices.Equal(got, want) {
+					return fmt.Errorf("%s sees %v in %s", m.Name, got, m.Room)
+				}
 			}
 		}
 		return nil
 	})
 }
+
+// listed is how many members a joined reply lists.
+const listed = 200
 
 // faults are what may happen. told says that messages may be lost in it, if
 // clients hear of it.
@@ -325,6 +409,36 @@ var faults = []struct {
 		}
 	}},
 	{"FLUSHALL", single, true, func(w *world) { w.redis.Do("FLUSHALL"); hold(time.Second) }},
+	{"100 reloads (SIGHUP), each with another configuration", single, false, func(w *world) {
+		for i := range 100 {
+			p := w.relays[i%instances]
+			s := p.settings
+			s.rate = 1000 + i
+			p.configure(s)
+			_ = p.cmd.Process.Signal(syscall.SIGHUP)
+			hold(20 * time.Millisecond)
+		}
+	}},
+	{"Sentinel failover that loses writes", sentinels, true, failover},
+	{"a Cluster primary is killed (-9)", clustered, true, func(w *world) {
+		victim := w.cluster.Owner(w.partitions(1)[0])
+		victim.Kill()
+		hold(5 * time.Second)
+		victim.Up()
+		hold(2 * time.Second)
+	}},
+	{"Cluster slots move", clustered, false, func(w *world) {
+		for _, key := range w.partitions(4) {
+			from := w.cluster.Owner(key)
+			all := w.cluster.Primaries()
+			to := all[rand.IntN(len(all))]
+			if to == from {
+				to = all[(slices.Index(all, to)+1)%len(all)]
+			}
+			w.cluster.MoveSlot(w.cluster.Slot(key), from, to)
+			hold(300 * time.Millisecond)
+		}
+	}},
 	{"client networks drop once a second", single, false, func(w *world) {
 		for range 4 {
 			for _, m := range w.members {
@@ -349,7 +463,7 @@ func TestFaults(t *testing.T) {
 			for range *repeat {
 				t.Run("", func(t *testing.T) {
 					w := f.world(t)
-					finish := w.load()
+					finish := w.load(usual())
 					hold(warm)
 					f.do(w)
 					hold(after)

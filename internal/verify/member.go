@@ -1,8 +1,10 @@
 package verify
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"sync"
@@ -17,8 +19,9 @@ import (
 // says what it saw.
 type Member struct {
 	Room, Name string
-	URLs       []string      // instances, tried in turn
+	URLs       []string      // instances, tried in turn; Go changes them
 	Every      time.Duration // between two messages; 0: only listens
+	Buffer     int           // events that may wait to be looked at; default 10,000
 
 	mu      sync.Mutex
 	rec     Record // guarded by mu
@@ -26,6 +29,7 @@ type Member struct {
 	count   int    // messages made; guarded by mu
 	quiet   bool   // makes no new messages; guarded by mu
 	live    bool   // joined, and up to date; guarded by mu
+	joins   int    // how often it was let into the room; guarded by mu
 	epoch   string // guarded by mu
 	last    uint64 // seq up to which the room was seen; guarded by mu
 	drop    func() // cuts the connection in use; guarded by mu
@@ -43,9 +47,12 @@ func (m *Member) Run(ctx context.Context) {
 	m.mu.Lock()
 	m.rec = Record{Room: m.Room, Client: m.Name, Acked: map[string]uint64{}, Sent: map[string]bool{}}
 	m.mu.Unlock()
-	at := rand.IntN(len(m.URLs))
+	at := rand.IntN(1 << 16)
 	for ctx.Err() == nil {
-		m.connect(ctx, m.URLs[at%len(m.URLs)])
+		m.mu.Lock()
+		url := m.URLs[at%len(m.URLs)]
+		m.mu.Unlock()
+		m.connect(ctx, url)
 		at++
 		pause(ctx, 20*time.Millisecond+rand.N(100*time.Millisecond))
 	}
@@ -62,14 +69,25 @@ func pause(ctx context.Context, d time.Duration) {
 
 // connect lives through one connection.
 func (m *Member) connect(ctx context.Context, url string) {
-	events := make(chan *client.Event, 10_000)
+	events := make(chan *client.Event, cmp.Or(m.Buffer, 10_000))
+	over := make(chan struct{}) // closed before Abort, which waits for the reader
 	dialling, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
-	c, err := client.Dial(dialling, url, client.Options{Handler: func(e *client.Event) { events <- e }})
+	c, err := client.Dial(dialling, url, client.Options{Handler: func(e *client.Event) {
+		select {
+		case events <- e:
+		case <-over:
+		}
+	}})
+	var refused *client.RefusedError
+	if errors.As(err, &refused) {
+		pause(ctx, refused.RetryAfter)
+	}
 	if err != nil {
 		return
 	}
 	defer c.Abort()
+	defer close(over)
 	m.mu.Lock()
 	m.live, m.drop = false, c.Abort
 	m.mu.Unlock()
@@ -158,6 +176,7 @@ func (s *sitting) onJoined(e *client.Event) bool {
 	m := s.m
 	first := m.epoch == ""
 	s.joined = true
+	m.joins++
 	m.roster(e)
 	switch {
 	case first:
@@ -318,6 +337,20 @@ func (s *sitting) send() {
 		s.trying = text
 		s.next = now.Add(m.Every/2 + rand.N(m.Every))
 	}
+}
+
+// Go sends the member to other instances from its next connection on.
+func (m *Member) Go(urls ...string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.URLs = urls
+}
+
+// Joins is how often the member was let into its room so far.
+func (m *Member) Joins() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.joins
 }
 
 // Quiet ends new messages; the one on its way is still brought home.
