@@ -72,74 +72,61 @@ func (r *run) advance() {
 				continue
 			}
 		}
-		if wait := r.ask(s); wait {
+		if r.ask(s) {
 			return
 		}
 	}
 	r.finish(filter.ActionAllow)
 }
 
-// ask hands the message to a filter. It reports whether the chain waits for it:
-// then somebody else may be going on with r already.
-func (r *run) ask(s *stage) (wait bool) {
+// ask hands the message to a filter. It reports whether the chain is over or waits
+// for the filter: then r is not this goroutine's any more.
+func (r *run) ask(s *stage) (gone bool) {
 	c := r.call(s)
-	if c.mode != Enforce {
-		s.put(c)
+	enforced := c.mode == Enforce
+	var o outcome
+	if s.builtin != nil {
+		o = s.judgeHere(c)
+	} else {
+		if o.failure = s.unit.put(c); o.failure == "" {
+			return enforced
+		}
+		o.end = c.start
+	}
+	c.weigh(&o)
+	if !enforced {
+		r.aside(c, &o)
 		return false
 	}
-	// A verdict that comes before put returns is left to this goroutine, so that
-	// a chain of built-ins is a loop and not a recursion.
-	r.mu.Lock()
-	r.asking, r.early = true, nil
-	r.mu.Unlock()
-	s.put(c)
-	r.mu.Lock()
-	r.asking = false
-	early := r.early
-	r.mu.Unlock()
-	return early == nil || r.apply(c, *early)
+	return r.apply(c, &o)
 }
 
-// put gives a call to whoever judges, who calls run.answer, perhaps before it
-// returns.
-func (s *stage) put(c *call) {
-	if s.unit != nil {
-		s.unit.put(c)
-		return
-	}
-	s.judgeHere(c)
-}
-
-// answer takes what came of a call. It is called once, from any goroutine.
+// answer takes what came of a call that a unit took, from any goroutine, once.
 func (r *run) answer(c *call, o outcome) {
+	c.weigh(&o)
+	if c.mode != Enforce {
+		r.aside(c, &o)
+	} else if ended := r.apply(c, &o); !ended {
+		r.advance()
+	}
+}
+
+// weigh makes sure that a verdict is one, and counts what came of the call.
+func (c *call) weigh(o *outcome) {
 	if o.failure == "" {
 		if err := c.settle(&o.verdict); err != nil {
 			o.failure, o.err = Failed, err
 		}
 	}
 	c.stage.tally.count(c.mode, o)
-	r.trial.add(c, o)
+	c.run.trial.add(c, o)
 	if o.err != nil {
 		c.stage.complain(c, o)
-	}
-	if c.mode != Enforce {
-		r.aside(c, o)
-		return
-	}
-	r.mu.Lock()
-	if r.asking {
-		r.early = &o
-		r.mu.Unlock()
-		return
-	}
-	r.mu.Unlock()
-	if ended := r.apply(c, o); !ended {
-		r.advance()
 	}
 }
 
 // apply does as an enforced filter says. It reports whether the chain ends.
-func (r *run) apply(c *call, o outcome) (ended bool) {
+func (r *run) apply(c *call, o *outcome) (ended bool) {
 	r.note(c, o)
 	if o.failure != "" {
 		if c.stage.opts.OnError.of(o.failure) == Pass {
@@ -226,14 +213,15 @@ func (r *run) answered() []room.Step {
 	return list
 }
 
-// note fills in a call's step, and returns it.
-func (r *run) note(c *call, o outcome) room.Step {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	st := &r.steps[c.step]
+// note fills in a call's step, and returns it, and whether it comes too late for
+// the ruling.
+func (r *run) note(c *call, o *outcome) (step room.Step, late bool) {
 	if o.end.IsZero() {
 		o.end = time.Now()
 	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	st := &r.steps[c.step]
 	st.End, st.Failure = o.end, o.failure
 	if o.failure == "" {
 		st.Action, st.Code = o.verdict.Action, o.verdict.Code
@@ -244,5 +232,5 @@ func (r *run) note(c *call, o outcome) room.Step {
 	}
 	r.open--
 	r.conclude()
-	return *st
+	return *st, r.finished
 }

@@ -12,7 +12,7 @@ import (
 const complainEvery = time.Second
 
 // complain logs why a filter had no verdict. All are counted; see Status.
-func (s *stage) complain(c *call, o outcome) {
+func (s *stage) complain(c *call, o *outcome) {
 	now := time.Now().UnixNano()
 	last := s.tally.complained.Load()
 	if now-last < int64(complainEvery) || !s.tally.complained.CompareAndSwap(last, now) {

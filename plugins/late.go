@@ -17,24 +17,29 @@ type late struct {
 }
 
 // aside takes what a filter says that nobody waits for.
-func (r *run) aside(c *call, o outcome) {
-	step := r.note(c, o)
+func (r *run) aside(c *call, o *outcome) {
+	step, late := r.note(c, o)
+	if late {
+		r.tellLate(c, o, &step)
+		return
+	}
+	if c.late == nil {
+		return // the ruling has its step, and nothing else counts
+	}
 	r.mu.Lock()
 	if !r.finished {
-		if c.late != nil {
-			r.waiting = append(r.waiting, func() { r.tellLate(c, o, nil) })
-		}
+		r.waiting = append(r.waiting, func() { r.tellLate(c, o, nil) })
 		r.mu.Unlock()
 		return
 	}
 	r.mu.Unlock()
-	r.tellLate(c, o, &step)
+	r.tellLate(c, o, nil)
 }
 
 // tellLate tells the room what came after the ruling: of an async filter its
 // verdict, of an observer that it has spoken, for the trace. step is nil when
 // the ruling had it already.
-func (r *run) tellLate(c *call, o outcome, step *room.Step) {
+func (r *run) tellLate(c *call, o *outcome, step *room.Step) {
 	ruling := &room.Ruling{Filter: c.stage.opts.Name}
 	if step != nil && r.q.Sampled {
 		ruling.Steps = []room.Step{*step}

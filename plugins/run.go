@@ -1,10 +1,8 @@
 package plugins
 
 import (
-	"context"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -24,6 +22,7 @@ type run struct {
 	done  func(*room.Ruling)
 
 	at       int           // the next stage
+	id       string        // the message's, in hex
 	body     []byte        // as it stands
 	texts    []filter.Text // of body
 	parsed   bool          // texts are made
@@ -35,10 +34,8 @@ type run struct {
 	trial    *trial // nil but for Try
 
 	mu       sync.Mutex
-	asking   bool     // an enforced filter is being asked; guarded by mu, like all below
-	early    *outcome // its verdict, when that came at once
-	steps    []room.Step
-	open     int // steps without an end
+	steps    []room.Step // guarded by mu, like all below
+	open     int         // steps without an end
 	finished bool
 	told     bool     // done has returned; of a trial alone
 	waiting  []func() // what async filters said before finished
@@ -82,7 +79,10 @@ func (r *run) message(s *stage) *filter.Message {
 		Budget: s.opts.Timeout, Labels: r.labels, Recent: r.earlier(s.desc.Needs.Recent),
 	}
 	if !r.q.ID.IsZero() {
-		m.ID = r.q.ID.String()
+		if r.id == "" {
+			r.id = r.q.ID.String()
+		}
+		m.ID = r.id
 	}
 	a := r.q.Actor
 	if a == nil {
@@ -185,8 +185,6 @@ func (s *stage) permitSanctions(list []filter.Sanction) error {
 	}
 	return nil
 }
-
-func (c *call) ctxEnded(err error) bool { return errors.Is(err, context.DeadlineExceeded) }
 
 // merge adds labels to what there is, within the bounds of one message: earlier
 // filters' stay, and a later one may change their values.

@@ -2,6 +2,7 @@ package plugins
 
 import (
 	"context"
+	"errors"
 	"hash/fnv"
 	"log/slog"
 	"slices"
@@ -79,16 +80,15 @@ func (s *stage) mode(userID string) Mode {
 }
 
 // judgeHere asks a built-in, on this goroutine.
-func (s *stage) judgeHere(c *call) {
-	v, err := s.builtin.judge.Run(context.Background(), c.msg)
-	o := outcome{verdict: v, end: c.start.Add(v.Elapsed)}
-	if err != nil {
-		o.failure, o.err = Failed, err
-		if c.ctxEnded(err) {
-			o.failure = Timeout
-		}
+func (s *stage) judgeHere(c *call) (o outcome) {
+	o.verdict, o.err = s.builtin.judge.Run(context.Background(), c.msg)
+	o.end = c.start.Add(o.verdict.Elapsed)
+	if errors.Is(o.err, context.DeadlineExceeded) {
+		o.failure = Timeout
+	} else if o.err != nil {
+		o.failure = Failed
 	}
-	c.run.answer(c, o)
+	return o
 }
 
 // call is one message on its way to one filter and back.

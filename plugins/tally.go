@@ -30,7 +30,7 @@ type tally struct {
 	complained atomic.Int64 // when, in nanoseconds; see stage.complain
 }
 
-func (t *tally) count(m Mode, o outcome) {
+func (t *tally) count(m Mode, o *outcome) {
 	i := int(o.verdict.Action)
 	switch o.failure {
 	case "":

@@ -89,7 +89,7 @@ func (t *trial) skip(s *stage, at int, why string) {
 }
 
 // add notes what came of a call. t may be nil.
-func (t *trial) add(c *call, o outcome) {
+func (t *trial) add(c *call, o *outcome) {
 	if t == nil {
 		return
 	}

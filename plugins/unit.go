@@ -68,14 +68,14 @@ func newUnit(h *Host, name string, log *slog.Logger, t *tally) *unit {
 	return u
 }
 
-// put queues a call. It answers it at once when it cannot be queued.
-func (u *unit) put(c *call) {
+// put queues a call, which is answered in time then, be it before put returns. Or
+// it says why it cannot be queued.
+func (u *unit) put(c *call) (refused string) {
 	now := c.start
 	u.mu.Lock()
+	defer u.mu.Unlock()
 	if why := u.refuse(c, now); why != "" {
-		u.mu.Unlock()
-		c.run.answer(c, outcome{failure: why, end: now})
-		return
+		return why
 	}
 	u.queue = append(u.queue, c)
 	u.queued++
@@ -86,7 +86,7 @@ func (u *unit) put(c *call) {
 		u.tally.evicted.Add(u.lates.add(c.run.q.ID, c.late, now))
 	}
 	u.wake()
-	u.mu.Unlock()
+	return ""
 }
 
 // refuse says why a call cannot be queued, if it cannot. mu is held.
