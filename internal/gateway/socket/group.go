@@ -3,6 +3,7 @@ package socket
 import (
 	"context"
 	"runtime"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -148,12 +149,17 @@ const (
 func (g *Group) sweep() {
 	t := time.NewTicker(tick)
 	defer t.Stop()
+	var tide tide
 	for n := 0; ; n++ {
 		select {
 		case <-g.stop:
 			return
 		case <-t.C:
-			g.step(int64(time.Since(g.start)), n%sweepRounds)
+			now := int64(time.Since(g.start))
+			g.step(now, n%sweepRounds)
+			if tide.ebb(now, 2*g.stats.Opened.Load()-g.stats.Open.Load()) {
+				g.own.Go(debug.FreeOSMemory)
+			}
 		}
 	}
 }

@@ -73,7 +73,7 @@ func testMemoryUnderAThousandStuckReadersIsBounded(t *testing.T, k kind) {
 	}
 	for _, size := range []int{4 << 10, 1, 1 << 10} { // the first fill what the kernel holds
 		stuff(size)
-		for range 2 * bound / minCost {
+		for range bound / max(size, minCost) * 3 / 2 {
 			for _, p := range peers {
 				send(p, size)
 			}

@@ -13,7 +13,7 @@ const minCost = 256
 // queue holds the frames that wait for one client. What is in the hands of who
 // writes stays in front until it is out, and counts until then.
 type queue struct {
-	deflated bool          // write frames as compressed; set once
+	deflated bool          // write frames as compressed; set before anybody knows of the connection
 	frames   []*wire.Frame // frames[head:] wait, oldest first; nil when nothing does
 	head     int
 	pinned   int      // how many of them are being written: they stay
@@ -133,7 +133,7 @@ func (q *queue) drop() (freed int) {
 // dropAll forgets everything: nothing will be written any more.
 func (q *queue) dropAll() (freed int) {
 	freed = q.cost
-	*q = queue{deflated: q.deflated}
+	q.frames, q.head, q.pinned, q.skip, q.cost, q.kinds = nil, 0, 0, 0, 0, [len(q.kinds)]int32{}
 	return freed
 }
 

@@ -42,6 +42,8 @@ var suite = []struct {
 	{"AStuckReaderIsCutWithoutProgress", testAStuckReaderIsCutWithoutProgress},
 	{"AReaderThatWakesUpStillSeesWhy", testAReaderThatWakesUpStillSeesWhy},
 	{"MemoryUnderAThousandStuckReadersIsBounded", testMemoryUnderAThousandStuckReadersIsBounded},
+	{"WhatIsPipelinedComesInOrderThroughPauses", testWhatIsPipelinedComesInOrderThroughPauses},
+	{"MuchAtOnce", testMuchAtOnce},
 	{"ALengthBeyond63BitsIs1009", testALengthBeyond63BitsIs1009},
 	{"BrokenCompressionIs1007", testBrokenCompressionIs1007},
 }
@@ -252,7 +254,7 @@ func testACompressionBombIsCutAtItsInflatedSize(t *testing.T, k kind) {
 	ws, p := s.dial(t, &websocket.Dialer{EnableCompression: true})
 	var bomb bytes.Buffer
 	w, _ := flate.NewWriter(&bomb, flate.BestCompression)
-	_, _ = w.Write(make([]byte, 50<<20))
+	_, _ = w.Write(make([]byte, 16<<20))
 	_ = w.Flush()
 	b := frame(true, 1, bytes.TrimSuffix(bomb.Bytes(), []byte{0, 0, 0xff, 0xff}))
 	b[0] |= 0x40
@@ -267,7 +269,7 @@ func testACompressionBombIsCutAtItsInflatedSize(t *testing.T, k kind) {
 	_ = ws.Close()
 	wait(t, p.closed)
 	runtime.ReadMemStats(&after)
-	if grown := after.TotalAlloc - before.TotalAlloc; grown > 8<<20 {
+	if grown := after.TotalAlloc - before.TotalAlloc; grown > 4<<20 {
 		t.Errorf("%d bytes were allocated for a bomb of %d", grown, len(b))
 	}
 }

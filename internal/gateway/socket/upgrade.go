@@ -46,7 +46,7 @@ func (g *Group) Upgrade(w http.ResponseWriter, r *http.Request, opt Options) (Co
 	}
 	opt = opt.withDefaults()
 	h := &hijacker{ResponseWriter: w}
-	ws, err := upgrader(opt.Compression, 1<<10).Upgrade(h, r, nil)
+	ws, err := upgrader(opt.Compression, 256).Upgrade(h, r, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,38 @@
+package socket
+
+import "time"
+
+// A storm of connections, such as all clients of an instance that went down,
+// leaves behind some kilobytes for each handshake, and as much again as the
+// garbage collector waits for. While sockets then lie quiet, Go would keep that
+// for minutes. So the group tells when a storm is over, and has the memory given
+// back once.
+const (
+	stormSize = 1000             // connections that came or went make a storm
+	stormEnd  = 2 * time.Second  // it is over when so long next to nothing moves
+	stormRest = 30 * time.Second // and not looked at again for so long
+)
+
+// tide watches how many connections come and go.
+type tide struct {
+	seen  int64 // comings and goings, as of the last look
+	calm  int64 // since then nothing moved to speak of
+	storm int64 // comings and goings since the last ebb
+	last  int64 // time of it
+}
+
+// ebb reports that a storm has ended. moved counts all that came and went, ever;
+// it is asked about once per tick.
+func (t *tide) ebb(now, moved int64) bool {
+	n := moved - t.seen
+	t.seen = moved
+	if n > stormSize/100 { // a trickle is no storm, however long
+		t.storm += n
+		t.calm = now
+	}
+	if t.storm < stormSize || now-t.calm < int64(stormEnd) || (t.last > 0 && now-t.last < int64(stormRest)) {
+		return false
+	}
+	t.storm, t.last = 0, now
+	return true
+}
