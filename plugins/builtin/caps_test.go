@@ -60,16 +60,3 @@ func FuzzCaps(f *testing.F) {
 		}
 	})
 }
-
-func BenchmarkCaps(b *testing.B) { passing(b, build(b, "caps", `{}`)) }
-
-// passing measures what an ordinary message costs that passes.
-func passing(b *testing.B, judge filter.Judge) {
-	m := chat("Could you send me the report by Friday? I need it for work.  ")
-	b.ReportAllocs()
-	for b.Loop() {
-		if v, _ := judge(context.Background(), m); v.Action != filter.ActionAllow {
-			b.Fatal(v)
-		}
-	}
-}

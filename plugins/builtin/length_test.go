@@ -79,7 +79,3 @@ func FuzzLength(f *testing.F) {
 		}
 	})
 }
-
-func BenchmarkLength(b *testing.B) {
-	passing(b, build(b, "length", `{"min":1,"max":500,"lines":10,"marks":3,"repeats":20}`))
-}

@@ -1,11 +1,8 @@
 package builtin
 
 import (
-	"context"
 	"strings"
 	"testing"
-
-	"github.com/wsrelay/relay/plugins/filter"
 )
 
 func TestLinks(t *testing.T) {
@@ -151,22 +148,4 @@ func FuzzLinks(f *testing.F) {
 	}
 	judge := build(f, "links", `{"action":"mask","allow":["ok.com"],"deny":["it.is"]}`)
 	f.Fuzz(func(t *testing.T, text string) { masked(t, judge, text) })
-}
-
-func BenchmarkLinks(b *testing.B) {
-	judge := build(b, "links", `{"allow":["example.com","github.com"]}`)
-	for name, text := range map[string]string{
-		"plain": "Could you send me the report by Friday? I need it for work.  ",
-		"link":  "See https://github.com/wsrelay/relay for the rest of it, Bob.",
-	} {
-		m := chat(text)
-		b.Run(name, func(b *testing.B) {
-			b.ReportAllocs()
-			for b.Loop() {
-				if v, _ := judge(context.Background(), m); v.Action != filter.ActionAllow {
-					b.Fatal(v)
-				}
-			}
-		})
-	}
 }

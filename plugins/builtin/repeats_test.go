@@ -156,17 +156,3 @@ func TestRepeatsBoundsItsMemory(t *testing.T) {
 		}
 	}
 }
-
-func BenchmarkRepeats(b *testing.B) {
-	judge := build(b, "repeats", `{"max":2}`)
-	list := make([]*filter.Message, 1000)
-	for i := range list {
-		list[i] = by(fmt.Sprintf("user %d", i%100), "lobby", fmt.Sprintf("Could you send me report %d by Friday? I need it for work. ", i*7919))
-	}
-	b.ReportAllocs()
-	i := 0
-	for b.Loop() {
-		_, _ = judge(context.Background(), list[i%len(list)])
-		i++
-	}
-}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -268,46 +267,4 @@ func masked(t *testing.T, judge filter.Judge, text string) {
 	if again, err := judge(context.Background(), m); err != nil || again.Action != filter.ActionAllow {
 		t.Fatalf("%q became %q, which is not all right: %v %v", text, out, again, err)
 	}
-}
-
-func BenchmarkWords(b *testing.B) {
-	for _, n := range []int{10, 1000, 10000} {
-		list := manyWords(n)
-		raw, _ := json.Marshal(WordsConfig{Words: list})
-		for _, mode := range []string{"word", "anywhere"} {
-			config := strings.Replace(string(raw), `"match":""`, `"match":"`+mode+`"`, 1)
-			config = strings.NewReplacer(`,"evasions":null`, "", `,"action":""`, "", `,"mask":""`, "", `,"code":""`, "", `,"reason":""`, "").Replace(config)
-			judge := build(b, "words", config)
-			for name, text := range map[string]string{
-				"plain":    "Could you send me the report by Friday? I need it for work.  ",
-				"cyrillic": "Привет, пришли мне отчёт к пятнице",
-				"signs":    "Hi @bob! That is $15 for 2 tickets, right? See you at 11, ok",
-			} {
-				m := chat(text)
-				b.Run(fmt.Sprintf("%s/%d/%s", mode, n, name), func(b *testing.B) {
-					b.ReportAllocs()
-					for b.Loop() {
-						v, _ := judge(context.Background(), m)
-						if v.Action != filter.ActionAllow {
-							b.Fatal(v)
-						}
-					}
-				})
-			}
-		}
-	}
-}
-
-// manyWords makes up words.
-func manyWords(n int) []string {
-	r := rand.New(rand.NewPCG(1, 2))
-	list := make([]string, n)
-	for i := range list {
-		var w []byte
-		for range 2 + r.IntN(3) {
-			w = append(w, "bcdfghklmnprstvwz"[r.IntN(17)], "aeiou"[r.IntN(5)])
-		}
-		list[i] = string(w) + "x"
-	}
-	return list
 }
