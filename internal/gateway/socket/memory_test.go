@@ -52,33 +52,21 @@ func testMemoryUnderAThousandStuckReadersIsBounded(t *testing.T, k kind) {
 		most += 48 << 10 // records, of the client too
 	}
 	before := heap()
-	full := func(p *peer) bool {
-		c := p.Conn.(*conn)
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		return c.queue.cost > bound*3/4
-	}
-	send := func(p *peer, n int) {
-		p.Send((&wire.Chat{RoomID: "r", User: []byte(`{}`), Message: bytes.Repeat([]byte("1"), n)}).Frame())
-	}
-	stuff := func(size int) {
+	round := func(size int) {
 		for _, p := range peers {
-			until(t, "the queue is full", func() bool {
-				for range 100 {
-					send(p, size)
-				}
-				return full(p)
-			})
+			p.Send((&wire.Chat{RoomID: "r", User: []byte(`{}`), Message: bytes.Repeat([]byte("1"), size)}).Frame())
 		}
 	}
-	for _, size := range []int{4 << 10, 1, 1 << 10} { // the first fill what the kernel holds
-		stuff(size)
+	queued := func() int { return int(s.group.stats.QueuedBytes.Load()) }
+	until(t, "the kernel takes no more", func() bool {
+		round(4 << 10)
+		return queued() > clients*bound*7/8
+	})
+	for _, size := range []int{4 << 10, 1, 1 << 10} {
 		for range bound / max(size, minCost) * 3 / 2 {
-			for _, p := range peers {
-				send(p, size)
-			}
+			round(size)
 		}
-		if q := int(s.group.stats.QueuedBytes.Load()); q > clients*bound || q < clients*bound/2 {
+		if q := queued(); q > clients*bound || q < clients*bound/2 {
 			t.Errorf("frames of %d: %d bytes are queued, the bound is %d", size, q, clients*bound)
 		}
 		if grown := heap() - before; grown > clients*most {
