@@ -87,11 +87,10 @@ func (r *run) ask(s *stage) (gone bool) {
 	var o outcome
 	if s.builtin != nil {
 		o = s.judgeHere(c)
+	} else if why := s.unit.put(c); why == "" {
+		return enforced
 	} else {
-		if o.failure = s.unit.put(c); o.failure == "" {
-			return enforced
-		}
-		o.end = c.start
+		o = outcome{failure: why, end: c.start}
 	}
 	c.weigh(&o)
 	if !enforced {

@@ -600,3 +600,81 @@ func selfCPU() time.Duration {
 	}
 	return time.Duration(ru.Utime.Nano() + ru.Stime.Nano())
 }
+
+// A filter that a configuration does not have any more ends, though somebody may
+// still hold a chain of it.
+func TestARemovedFilterEnds(t *testing.T) {
+	h := newHost(t)
+	c := commit(t, h, process(t, "words", "role-words", nil))
+	pid := status1(t, h).PID
+	commit(t, h)
+	if len(h.Status()) != 0 {
+		t.Errorf("%+v", h.Status())
+	}
+	if r := judge(t, c, chat(`"x"`)); r.Action != filter.ActionAllow || r.Steps[0].Failure != "" {
+		t.Errorf("who had the chain a moment before: %+v", r)
+	}
+	eventually(t, "its process is gone", func() bool { return !alive(pid) })
+	if r := judge(t, c, chat(`"x"`)); !r.Unavailable || r.Steps[0].Failure != Crash {
+		t.Errorf("%+v", r)
+	}
+}
+
+// While one plugin is stopped with all the messages that it can hold, another
+// one's are judged as ever.
+func TestAStoppedPluginDoesNotConcernOthers(t *testing.T) {
+	h := newHost(t)
+	stopped := process(t, "stopped", "role-words", nil)
+	stopped.Timeout = 30 * time.Second
+	fine := process(t, "fine", "role-words", nil)
+	commit(t, h, stopped, fine)
+	chain := func(name string) *Chain {
+		c, err := h.current.Chain([]string{name}, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	for _, st := range h.Status() {
+		if st.Filter == "stopped" {
+			if err := syscall.Kill(st.PID, syscall.SIGSTOP); err != nil {
+				t.Fatal(err)
+			}
+			eventually(t, "it has stopped", func() bool { return state(st.PID) == "T" })
+		}
+	}
+	var held, refused atomic.Int64
+	sick, well := chain("stopped"), chain("fine")
+	for range 2 * maxQueued {
+		sick.Judge(chat(`"`+strings.Repeat("x", 1000)+`"`), func(r *room.Ruling) {
+			if r.Steps[0].Failure == Overload {
+				refused.Add(1)
+			} else {
+				held.Add(1)
+			}
+		})
+	}
+	if refused.Load() == 0 || held.Load() != 0 {
+		t.Errorf("of %d messages, %d were refused and %d answered", 2*maxQueued, refused.Load(), held.Load())
+	}
+	var worst time.Duration
+	for range 200 {
+		start := time.Now()
+		if r := judge(t, well, chat(`"x"`)); r.Action != filter.ActionAllow || r.Steps[0].Failure != "" {
+			t.Fatalf("%+v", r)
+		}
+		worst = max(worst, time.Since(start))
+	}
+	t.Logf("the other plugin's verdicts took at most %v", worst)
+	if worst > time.Second {
+		t.Errorf("a verdict of another plugin took %v", worst)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if err := h.Close(ctx); err == nil {
+		t.Error("a stopped plugin was drained")
+	}
+	if held.Load()+refused.Load() != 2*maxQueued {
+		t.Errorf("%d of %d messages have an answer", held.Load()+refused.Load(), 2*maxQueued)
+	}
+}

@@ -26,14 +26,19 @@ func (r *run) aside(c *call, o *outcome) {
 	if c.late == nil {
 		return // the ruling has its step, and nothing else counts
 	}
-	r.mu.Lock()
-	if !r.finished {
-		r.waiting = append(r.waiting, func() { r.tellLate(c, o, nil) })
-		r.mu.Unlock()
-		return
+	if kept := *o; !r.await(func() { r.tellLate(c, &kept, nil) }) {
+		r.tellLate(c, &kept, nil)
 	}
-	r.mu.Unlock()
-	r.tellLate(c, o, nil)
+}
+
+// await keeps f until the room has its ruling, unless it has it already.
+func (r *run) await(f func()) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.finished {
+		r.waiting = append(r.waiting, f)
+	}
+	return !r.finished
 }
 
 // tellLate tells the room what came after the ruling: of an async filter its

@@ -107,7 +107,8 @@ func (s *stage) able() error {
 }
 
 // prepareBuiltin takes over the one in force where nothing changed, with what it
-// remembers, or makes a new one.
+// remembers, or makes a new one. One that remembers nothing is always made anew:
+// it may have read a file that changed.
 func (s *stage) prepareBuiltin(old *stage) error {
 	p := *s.opts.Builtin
 	desc, err := p.Describe()
@@ -116,7 +117,7 @@ func (s *stage) prepareBuiltin(old *stage) error {
 	}
 	s.desc = desc
 	config := string(s.opts.Config)
-	if old != nil && old.builtin != nil && old.builtin.plugin.Name == p.Name && old.builtin.plugin.Version == p.Version && old.builtin.config == config {
+	if !desc.Stateless && old != nil && old.builtin != nil && old.builtin.plugin.Name == p.Name && old.builtin.plugin.Version == p.Version && old.builtin.config == config {
 		s.builtin = old.builtin
 		s.builtin.refs.Add(1)
 		return nil

@@ -201,6 +201,7 @@ func (f *replyFrame) read(b []byte) error {
 		}
 		return f.generated()
 	}
+	f.verdicts = make([]verdict, 0, fields(list))
 	for len(list) > 0 {
 		num, typ, n := protowire.ConsumeTag(list)
 		if n < 0 {
@@ -225,6 +226,19 @@ func (f *replyFrame) read(b []byte) error {
 		list = list[n+m:]
 	}
 	return nil
+}
+
+// fields counts the fields of a message, as far as it is one.
+func fields(b []byte) (count int) {
+	for len(b) > 0 {
+		_, _, n := protowire.ConsumeField(b)
+		if n < 0 {
+			break
+		}
+		b = b[n:]
+		count++
+	}
+	return count
 }
 
 // generated turns verdicts that came the generated way into ours.
