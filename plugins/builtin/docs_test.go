@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -126,7 +127,10 @@ func keys(t *testing.T, schema []byte) string {
 			if strings.Contains(value, " ") && p.Type == "string" {
 				value = strings.Trim(value, "`")
 			}
-			fmt.Fprintf(&b, "| `%s%s` | %s | %s | %s |\n", prefix, p.key, typ, value, strings.ReplaceAll(p.Text, "|", `\|`))
+			if slices.Contains(o.Required, p.key) {
+				value = "required"
+			}
+			fmt.Fprintf(&b, "| `%s%s` | %s | %s | %s |\n", prefix, p.key, typ, value, strings.NewReplacer("|", `\|`, "*", `\*`).Replace(p.Text))
 			if p.Items != nil && p.Items.Ref != "" {
 				inner, ok := root.Defs[strings.TrimPrefix(p.Items.Ref, "#/$defs/")]
 				if !ok {
