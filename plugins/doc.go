@@ -17,6 +17,15 @@
 // what the filter's on_error says. Nothing here waits for a plugin but the
 // plugin's own goroutines.
 //
+// A plugin is trusted with what users write, and with little else. Its process has
+// the environment that the configuration gives it and none of relay's, a socket in
+// a folder that is nobody else's, and, on Linux, no way to read relay's memory or
+// to trace it (unless it runs as root). It leads a process group, which is killed
+// with it. When relay ends it goes first; when relay is killed, Linux kills it,
+// and elsewhere the end of its standard input tells it to go. What a plugin has
+// started itself and put into another group is beyond this, and so are, when relay
+// is killed, all that it has started.
+//
 // Locks: unit.mu, the queue of one plugin, is never held while a chain goes on,
 // and no lock of a chain is held while a room is told.
 package plugins

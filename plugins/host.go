@@ -143,12 +143,12 @@ func (h *Host) Close(ctx context.Context) error {
 	}
 	h.mu.Unlock()
 
+	stop := context.AfterFunc(ctx, h.kill)
 	h.close()
 	h.preparing.Wait() // they are cancelled
 	for _, s := range sets {
 		h.gone.Go(s.release)
 	}
-	stop := context.AfterFunc(ctx, h.kill)
 	h.gone.Wait()
 	stop()
 	inTime := h.hard.Err() == nil

@@ -56,8 +56,9 @@ type link struct {
 	since  time.Time // when it was ready
 }
 
-// launch starts a plugin and makes it ready for messages. warn gets warnings about
-// its configuration. What was started is gone when there is an error.
+// launch starts a plugin and makes it ready for messages. The problems are what is
+// wrong with its configuration; when there are more than warnings, there is no
+// link. What was started is gone when there is none.
 func (h *Host) launch(ctx context.Context, sp *spec, log *slog.Logger) (*link, []filter.Problem, error) {
 	if !sp.opts.Unpinned || len(sp.opts.SHA256) > 0 {
 		if err := verify(sp.opts.SHA256); err != nil {

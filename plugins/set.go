@@ -48,7 +48,7 @@ func (h *Host) Prepare(ctx context.Context, list []Options) (*Set, error) {
 		}
 		if _, twice := set.stages[st.opts.Name]; twice {
 			errs[i] = &Error{Filter: st.opts.Name, Err: errors.New("there are two filters of this name")}
-			h.gone.Go(st.release)
+			st.release()
 			continue
 		}
 		set.stages[st.opts.Name] = st
@@ -56,7 +56,7 @@ func (h *Host) Prepare(ctx context.Context, list []Options) (*Set, error) {
 	}
 	slices.Sort(set.order)
 	if err := errors.Join(errs...); err != nil {
-		h.gone.Go(set.release)
+		set.release()
 		return nil, err
 	}
 	h.mu.Lock()
@@ -155,7 +155,7 @@ func (s *stage) prepareProcess(ctx context.Context, h *Host, old *stage) error {
 		s.fresh = l
 		return nil
 	}
-	s.unit = newUnit(h, s.opts.Name, s.log, s.tally)
+	s.unit = newUnit(h, s.log, s.tally)
 	s.unit.mu.Lock()
 	s.unit.attach(l)
 	s.unit.mu.Unlock()

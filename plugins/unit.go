@@ -35,7 +35,6 @@ const (
 // so that whoever still holds an older chain asks the new one.
 type unit struct {
 	host  *Host
-	name  string
 	log   *slog.Logger
 	tally *tally
 	refs  atomic.Int32 // sets that hold it
@@ -62,8 +61,8 @@ type unit struct {
 	lates      lates
 }
 
-func newUnit(h *Host, name string, log *slog.Logger, t *tally) *unit {
-	u := &unit{host: h, name: name, log: log, tally: t, kick: make(chan struct{}, 1), over: make(chan struct{})}
+func newUnit(h *Host, log *slog.Logger, t *tally) *unit {
+	u := &unit{host: h, log: log, tally: t, kick: make(chan struct{}, 1), over: make(chan struct{})}
 	u.refs.Store(1)
 	return u
 }

@@ -23,7 +23,7 @@ import (
 func lonelyUnit(t *testing.T, budget time.Duration) (*unit, *Chain) {
 	t.Helper()
 	h := New(HostOptions{Log: slog.New(slog.DiscardHandler)})
-	u := newUnit(h, "away", h.log, &tally{})
+	u := newUnit(h, h.log, &tally{})
 	st := &stage{opts: Options{Name: "away", Timeout: budget, Enforce: 100}, unit: u, tally: u.tally, log: h.log}
 	st.limit()
 	set := &Set{host: h, stages: map[string]*stage{"away": st}, order: []string{"away"}}
