@@ -66,7 +66,7 @@ exporters:
 // minutes and needs the module proxy; make setup does it ahead of time.
 func StartJaeger(t testing.TB) *Jaeger {
 	t.Helper()
-	bin := jaegerBinary(t)
+	bin := BuildJaeger(t)
 	addr := freeAddresses(t, 5)
 	j := &Jaeger{GRPC: "http://" + addr[0], HTTP: "http://" + addr[1], Query: "http://" + addr[2], health: "http://" + addr[4]}
 	cfg := filepath.Join(t.TempDir(), "jaeger.yaml")
@@ -205,8 +205,8 @@ func (j *Jaeger) load(path string) ([]byte, error) {
 	return b, err
 }
 
-// jaegerBinary is the path of Jaeger, built if need be by one test at a time.
-func jaegerBinary(t testing.TB) string {
+// BuildJaeger returns the path of Jaeger, built if need be by one test at a time.
+func BuildJaeger(t testing.TB) string {
 	t.Helper()
 	root := moduleRoot(t)
 	dir := filepath.Join(root, ".cache", "jaeger")
