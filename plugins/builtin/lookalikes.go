@@ -17,6 +17,8 @@ var lookalikes = table(
 	"ΑαA ΒβB ΕεE ΖζZ ΗηH ΙιI ΚκK ΜμM ΝνN ΟοO ΡρP ΤτT ΥυY ΧχX ϹϲC ϳϳJ ωωW σσO",
 	// Armenian, Cherokee, Coptic
 	"ՍսU ՕօO ՏոN ԱաW ցցG հհH յյJ ԶզQ ᎪᎪA ᏴᏴB ᏟᏟC ᎠᎠD ᎬᎬE ᎻᎻH ᎫᎫJ ᏦᏦK ᏞᏞL ᎷᎷM ᏢᏢP ᎡᎡR ᏚᏚS ᎢᎢT ᏙᏙV ᎳᎳW ᏃᏃZ ⲀⲁA ⲤⲥC ⲞⲟO ⲢⲣP",
+	// Lisu
+	"ꓐꓐB ꓑꓑP ꓓꓓD ꓔꓔT ꓖꓖG ꓗꓗK ꓙꓙJ ꓚꓚC ꓜꓜZ ꓝꓝF ꓟꓟM ꓠꓠN ꓡꓡL ꓢꓢS ꓣꓣR ꓦꓦV ꓧꓧH ꓪꓪW ꓫꓫX ꓬꓬY ꓮꓮA ꓰꓰE ꓲꓲI ꓳꓳO ꓴꓴU",
 	// Latin letters that NFKD leaves alone
 	"ĐđD ÐðD ƉɖD ĦħH ŁłL ȽƚL ØøO ŦŧT ȾⱦT ɃƀB ƁɓB ƇƈC ȻȼC ƎǝE ƏəE ƐɛE ɆɇE ƑƒF ƓɠG ǤǥG ƗɨI ııI ɪɪI ƖɩI ɈɉJ ƘƙK ƝɲN ȠƞN ƟɵO ƤƥP ɊɋQ ɌɍR ȿȿS ƬƭT ƮʈT ɄʉU ƲʋV ƳƴY ɎɏY ƵƶZ ȤȥZ",
 	"ɑɑA ɐɐA ɡɡG ɯɯM ʀʀR ʏʏY ʙʙB ɢɢG ʜʜH ʟʟL ɴɴN ɾɾR ʇʇT ʌʌV ʍʍW ʎʎY ᴀᴀA ᴃᴃB ᴄᴄC ᴅᴅD ᴇᴇE ᴊᴊJ ᴋᴋK ᴌᴌL ᴍᴍM ᴏᴏO ᴘᴘP ᴛᴛT ᴜᴜU ᴠᴠV ᴡᴡW ᴢᴢZ ꜰꜰF ꜱꜱS ꞯꞯQ",

@@ -102,9 +102,11 @@ func (s *scan) isOne(c cell) bool {
 // that begin there the longest.
 func (s *scan) next() (found, bool) {
 	for s.at < len(s.text) {
-		i := s.at
-		s.as = 0
-		c, n := s.read(i)
+		i, n := s.at, 1
+		c := s.ascii[s.text[i]&(utf8.RuneSelf-1)]
+		if s.text[i] >= utf8.RuneSelf {
+			c, n = s.read(i)
+		}
 		s.at += n
 		if c.kind <= hidden {
 			if c.kind != hidden {
@@ -146,9 +148,12 @@ func (s *scan) next() (found, bool) {
 // be punctuation before the run, and among characters that are i or l, it may
 // begin once more; if it did everywhere, runs of those would take forever.
 func (s *scan) starts(previous, c cell, fresh bool) bool {
+	if fresh || c.class != previous.class && c.kind == letter && previous.kind == letter { // mostly
+		s.restarted = false
+		return true
+	}
 	one, other := s.isOne(c), s.isOne(previous)
-	same := c.class == previous.class || one && (other || previous.class == s.el) || other && c.class == s.el
-	if fresh || !same {
+	if c.class != previous.class && !(one && (other || previous.class == s.el) || other && c.class == s.el) {
 		s.restarted = false
 		return true
 	}

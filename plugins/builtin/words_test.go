@@ -101,6 +101,8 @@ func TestWordsAreFoundHoweverTheyAreWritten(t *testing.T) {
 		// lookalikes
 		"fuсk аss аѕѕ ѕhіt": "**** *** *** ****",
 		"αss ΑSS":           "*** ***",
+		"ꓝꓴꓚꓗ":              "****",
+		"f🔥u🔥c🔥k":           "*******",
 		// leet
 		"sh1t $hit sh!t 5h!t @$$ a$s a5s": "**** **** **** **** *** *** ***",
 		"b1tch p3n1s":                     "***** *****",
