@@ -16,6 +16,8 @@ dir=$(mktemp -d)
 pids=()
 finish() {
   for ((i = ${#pids[@]} - 1; i >= 0; i--)); do kill "${pids[i]}" 2>/dev/null || true; done
+  # The first is Jaeger, which keeps nothing and takes 20 s to say goodbye.
+  [ ${#pids[@]} = 0 ] || kill -KILL "${pids[0]}" 2>/dev/null || true
   wait 2>/dev/null || true
   rm -rf "$dir"
 }
