@@ -122,6 +122,9 @@ func TestNothingFoundNothingAllocated(t *testing.T) {
 		"words": `{"words":["fuck*","ass","kill yourself","傻逼"]}`, "regex": `{"rules":[{"pattern":"(?i)buy now"},{"pattern":"b+c","action":"mask"}]}`,
 		"links": `{"allow":["example.com"]}`, "repeats": `{"max":60,"remember":61}`, "caps": `{}`, "length": `{"min":1,"max":500,"lines":10,"marks":3,"repeats":20}`,
 	} {
+		if racing && name == "regex" {
+			continue
+		}
 		judge := build(t, name, config)
 		for _, text := range []string{
 			"Could you send me the report by Friday? I need it for work.", "That's $15 for 2, @bob! See https://example.com/x or example.com",

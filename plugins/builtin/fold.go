@@ -63,6 +63,14 @@ var (
 	})
 )
 
+// warm makes the tables, so that no message has to wait for them.
+func warm() {
+	ascii()
+	folds()
+	topLevel()
+	ambiguous()
+}
+
 // foldSpans are where characters are that read as something else than
 // themselves. The many Han characters and Hangul syllables do not.
 var foldSpans = [...][2]rune{

@@ -33,6 +33,7 @@ const (
 )
 
 func newLength(c LengthConfig) (filter.Judge, error) {
+	warm()
 	errs := []error{oneOf("/action", c.Action, actReject, actTruncate, actDrop, actShadow, actFlag)}
 	for _, k := range []struct {
 		key   string

@@ -39,6 +39,7 @@ type links struct {
 const maxDomains = 100_000
 
 func newLinks(c LinksConfig) (filter.Judge, error) {
+	warm()
 	errs := said("", c.Code, c.Reason)
 	errs = append(errs,
 		oneOf("/default", c.Default, "deny", "allow"),

@@ -40,6 +40,7 @@ const (
 )
 
 func newRegex(c RegexConfig) (filter.Judge, error) {
+	warm()
 	if len(c.Rules) == 0 {
 		return nil, filter.At("/rules", "there are none")
 	}

@@ -51,6 +51,7 @@ type repeats struct {
 }
 
 func newRepeats(c RepeatsConfig) (filter.Judge, error) {
+	warm()
 	errs := said("", c.Code, c.Reason)
 	errs = append(errs,
 		oneOf("/action", c.Action, actReject, actDrop, actShadow, actFlag),

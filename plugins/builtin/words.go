@@ -46,6 +46,7 @@ type words struct {
 }
 
 func newWords(c WordsConfig) (filter.Judge, error) {
+	warm()
 	errs := said("", c.Code, c.Reason)
 	errs = append(errs,
 		oneOf("/action", c.Action, actMask, actReject, actDrop, actShadow, actFlag),
