@@ -439,6 +439,38 @@ func TestAChangedProgramIsStarted(t *testing.T) {
 	}
 }
 
+// A plugin whose program is gone cannot come back by itself: its messages are
+// Overload, at once. A reload that names a good one mends that.
+func TestAReloadMendsWhatCannotStartAnyMore(t *testing.T) {
+	h, book := loggingHost(t)
+	good := process(t, "words", "role-words", nil)
+	script := filepath.Join(t.TempDir(), "filter")
+	if err := os.WriteFile(script, fmt.Appendf(nil, "#!/bin/sh\nexec %q role-words\n", good.Command[0]), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	bad := good
+	bad.Command = []string{script}
+	c := commit(t, h, bad)
+	if err := os.Remove(script); err != nil {
+		t.Fatal(err)
+	}
+	signalPlugin(t, h, syscall.SIGKILL)
+	eventually(t, "messages do not wait for it any more", func() bool {
+		return judge(t, c, chat(`"x"`)).Steps[0].Failure == Overload
+	})
+	if st := status1(t, h); st.PID != 0 || st.Breaker != "open" || !strings.Contains(st.LastError, "finding its program") {
+		t.Errorf("%+v", st)
+	}
+	eventually(t, "the log tells how it ended", func() bool { return strings.Contains(book.String(), `how="signal: killed"`) })
+	if err := h.Check(t.Context(), []Options{bad}); err == nil {
+		t.Error("a reload does not notice")
+	}
+	commit(t, h, good)
+	if r := judge(t, c, chat(`"x"`)); r.Action != filter.ActionAllow || r.Steps[0].Failure != "" {
+		t.Errorf("after the reload: %+v", r)
+	}
+}
+
 // rawServer is a plugin in some other language, which knows CheckBatch alone.
 type rawServer struct{ pb.UnimplementedFilterServer }
 

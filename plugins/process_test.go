@@ -95,6 +95,13 @@ func TestAFileThatIsNotThePinnedOneDoesNotRun(t *testing.T) {
 	if err := newHost(t).Check(t.Context(), []Options{o}); err != nil {
 		t.Errorf("the pinned one: %v", err)
 	}
+	if sum, err = Sum("/bin/sh"); err != nil {
+		t.Skip("there is no /bin/sh")
+	}
+	o.Command, o.SHA256 = []string{"sh", "-c", "exec " + o.Command[0] + " role-words"}, map[string][]string{"sh": {sum}}
+	if err := newHost(t).Check(t.Context(), []Options{o}); err != nil {
+		t.Errorf("one that is found in PATH: %v", err)
+	}
 }
 
 func TestAProgramThatIsNotThere(t *testing.T) {
