@@ -22,7 +22,7 @@ type Stored struct {
 // Entry is one thing that happened to a client, in the order in which it did.
 type Entry struct {
 	Kind EntryKind
-	Seq  uint64 // Entered: the room's position; Delivered: the message's
+	Seq  uint64 // Entered: the room's position; Delivered: the message's; Forked: the last that holds
 	Text string // Delivered
 }
 
@@ -38,6 +38,9 @@ const (
 	// Told: the client was told that something is missing here: a notice, or
 	// recovered false.
 	Told
+	// Forked: the client was told that what it has seen beyond Seq is void: a new
+	// epoch began there. It is Told, too.
+	Forked
 )
 
 // Record is all that one client saw of one room.
@@ -139,6 +142,7 @@ func (r *Report) senders(stored []Stored) {
 // index of the next one that is owed.
 func (r *Report) deliveries(rec *Record, stored []Stored, place map[string]int) {
 	seen := make(map[string]bool)
+	void := voided(rec.Entries)
 	next, told := len(stored), false
 	entered, matched := false, false
 	miss := func(to int) {
@@ -162,10 +166,14 @@ func (r *Report) deliveries(rec *Record, stored []Stored, place map[string]int) 
 				}
 			}
 			entered = true
-		case Told:
+		case Told, Forked:
 			told = true
 		case Delivered:
 			r.Delivered++
+			if void[i] { // stored again later, under its key, or gone for good
+				r.Noticed++
+				continue
+			}
 			if seen[e.Text] {
 				r.Repeated++
 				r.violation("%s in %s: %s came twice", rec.Client, rec.Room, e.Text)
@@ -198,8 +206,22 @@ func (r *Report) deliveries(rec *Record, stored []Stored, place map[string]int) 
 	}
 }
 
+// voided says of each entry whether a fork made it void later.
+func voided(entries []Entry) []bool {
+	void := make([]bool, len(entries))
+	for i, f := range entries {
+		if f.Kind != Forked {
+			continue
+		}
+		for k, e := range entries[:i] {
+			void[k] = void[k] || e.Kind == Delivered && e.Seq > f.Seq
+		}
+	}
+	return void
+}
+
 func toldIn(entries []Entry) bool {
-	return slices.ContainsFunc(entries, func(e Entry) bool { return e.Kind == Told })
+	return slices.ContainsFunc(entries, func(e Entry) bool { return e.Kind == Told || e.Kind == Forked })
 }
 
 // acks checks that an ack meant stored.

@@ -13,7 +13,8 @@ func stored(texts ...string) (list []Stored) {
 	return list
 }
 
-// saw makes a record: "<2" entered at seq 2, "?" told, else delivered.
+// saw makes a record: "<2" entered at seq 2, "?" told, ">2" forked at 2, else
+// delivered, "a.1@3" at seq 3.
 func saw(client string, acked map[string]uint64, entries ...string) *Record {
 	r := &Record{Room: "r", Client: client, Acked: acked, Sent: map[string]bool{}}
 	for _, e := range entries {
@@ -22,10 +23,18 @@ func saw(client string, acked map[string]uint64, entries ...string) *Record {
 			var seq uint64
 			_, _ = fmt.Sscan(e[1:], &seq)
 			r.Entries = append(r.Entries, Entry{Kind: Entered, Seq: seq})
+		case e[0] == '>':
+			var seq uint64
+			_, _ = fmt.Sscan(e[1:], &seq)
+			r.Entries = append(r.Entries, Entry{Kind: Forked, Seq: seq})
 		case e == "?":
 			r.Entries = append(r.Entries, Entry{Kind: Told})
 		default:
-			r.Entries = append(r.Entries, Entry{Kind: Delivered, Text: e})
+			d := Entry{Kind: Delivered}
+			var at string
+			d.Text, at, _ = strings.Cut(e, "@")
+			_, _ = fmt.Sscan(at, &d.Seq)
+			r.Entries = append(r.Entries, d)
 		}
 	}
 	for _, t := range []string{"a.1", "a.2", "a.3", "b.1", "b.2"} {
@@ -58,6 +67,10 @@ func TestPlants(t *testing.T) {
 		"a phantom that was told":     {truth[:4], saw("x", nil, "<0", "a.1", "b.1", "a.2", "b.2", "a.3", "?"), "0 0 0 0 1"},
 		"begun anew, told":            {truth[:2], saw("x", nil, "<9", "a.3", "?", "a.1", "b.1"), "0 0 0 0 1"},
 		"begun anew, not told":        {truth[:2], saw("x", nil, "<9", "a.1", "b.1"), "0 0 2 0 0"},
+		"void, and stored again":      {[]string{"a.1", "b.1", "a.2"}, saw("x", nil, "<0", "a.1@1", "a.2@2", ">1", "b.1@2", "a.2@3"), "0 0 0 0 1"},
+		"stored again, not void":      {[]string{"a.1", "b.1", "a.2"}, saw("x", nil, "<0", "a.1@1", "a.2@2", "b.1@2", "a.2@3"), "1 1 1 0 0"},
+		"void, and gone":              {[]string{"a.1"}, saw("x", nil, "<0", "a.1@1", "a.2@2", ">1"), "0 0 0 0 1"},
+		"before the fork, repeated":   {[]string{"a.1", "b.1"}, saw("x", nil, "<0", "a.1@1", ">1", "a.1@1", "b.1@2"), "0 1 0 0 0"},
 		"an ack of nothing":           {truth[:4], saw("x", map[string]uint64{"a.3": 5}, "<0", "a.1", "b.1", "a.2", "b.2"), "0 0 0 1 0"},
 		"an ack at another seq":       {truth, saw("x", map[string]uint64{"a.3": 4}, "<5"), "0 0 0 1 0"},
 		"a sender swapped":            {[]string{"a.2", "a.1"}, saw("x", nil, "<2"), "0 0 1 0 0"},

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -190,7 +191,10 @@ func (s *sitting) onJoined(e *client.Event) bool {
 	default: // told that a resume is not possible: read what history still holds
 		m.rec.Entries = append(m.rec.Entries, Entry{Kind: Told})
 		if m.epoch != e.Epoch || m.last > e.Seq {
-			m.epoch, m.last = e.Epoch, min(m.last, e.Seq)
+			// Ahead of a fork, or of a stream that began anew: what it has seen
+			// counts for nothing, and all that is stored is read.
+			m.rec.Entries = append(m.rec.Entries, Entry{Kind: Forked})
+			m.epoch, m.last = e.Epoch, 0
 		}
 		s.paging, s.upto = true, e.Seq
 		return s.page()
@@ -241,6 +245,7 @@ func (s *sitting) live(e *client.Event) {
 	case "notice":
 		m.rec.Entries = append(m.rec.Entries, Entry{Kind: Told})
 		if e.Kind == "epoch" {
+			m.rec.Entries = append(m.rec.Entries, Entry{Kind: Forked, Seq: e.To})
 			m.epoch, m.last = e.Epoch, e.To
 		} else if e.To > m.last {
 			m.last = e.To
@@ -267,9 +272,14 @@ func (s *sitting) onAck(e *client.Event) {
 	m.pending, s.trying = nil, ""
 }
 
+// has reports whether a message was seen, and not made void since.
 func (m *Member) has(text string) bool {
+	holds := uint64(math.MaxUint64)
 	for i := len(m.rec.Entries) - 1; i >= 0; i-- {
-		if m.rec.Entries[i].Text == text {
+		switch e := m.rec.Entries[i]; {
+		case e.Kind == Forked:
+			holds = min(holds, e.Seq)
+		case e.Kind == Delivered && e.Text == text && e.Seq <= holds:
 			return true
 		}
 	}

@@ -370,9 +370,15 @@ func (h *healer) tellMembers(r *room) error {
 	if err != nil {
 		return err
 	}
+	here := b.roster.here(r.name)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.gone || page.Version <= r.version {
+		return nil
+	}
+	if page.Count < here { // Redis has lost some: they are put back first
+		r.alert = alerted
+		b.rooms.soon(r)
 		return nil
 	}
 	r.version = page.Version

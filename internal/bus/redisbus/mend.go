@@ -57,10 +57,20 @@ func (r *room) see(s seen, compared bool) {
 		r.lane.healer.resync(r)
 	}
 	r.unseen = 0
-	if s.version > r.version && r.version != 0 {
+	if s.version > r.version && (r.version != 0 || r.alert > 0) {
 		r.unseen = s.version
+		r.lane.bus.rooms.soon(r)
+	}
+	if r.alert > 0 {
+		r.alert--
+		r.lane.bus.rooms.soon(r)
 	}
 }
+
+// alerted is how often a room is compared in short order after its epoch has
+// changed. Redis may have lost who is in it, and each instance finds out and puts
+// its own members back for itself, without a word.
+const alerted = 10
 
 // release delivers what was held while the room was not placed.
 func (r *room) release() {
@@ -178,6 +188,8 @@ func (r *room) newEpoch(now *state) {
 	if old.Epoch == "" {
 		return
 	}
+	r.alert = alerted
+	r.lane.bus.rooms.soon(r)
 	to := shared
 	if now.shared < 0 {
 		to = old.Seq // of an epoch that is not known any more, all that came here

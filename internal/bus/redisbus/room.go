@@ -37,6 +37,7 @@ type room struct {
 	conflict uint64 // seq that came with two ids: the epoch is to be forked there
 	tried    string // epoch of a held frame for which was looked already
 	unseen   uint64 // version of the member list that a comparison found ahead
+	alert    int    // comparisons in short order that are still to come
 	behind   uint64 // seq that a comparison found ahead
 	recent   [16]delivered
 	gone     bool

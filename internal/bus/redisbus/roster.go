@@ -131,6 +131,18 @@ func (ro *roster) listed(room string) bool {
 	return false
 }
 
+// here counts the members of a room that are present from here.
+func (ro *roster) here(room string) (n int) {
+	ro.mu.Lock()
+	defer ro.mu.Unlock()
+	for _, rec := range ro.rooms[room] {
+		if rec.present != nil && rec.owed == nil {
+			n++
+		}
+	}
+	return n
+}
+
 // who identifies a record without holding it.
 type who struct{ room, member string }
 
