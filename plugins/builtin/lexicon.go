@@ -66,7 +66,6 @@ type word struct {
 	runs     []uint8 // how often each letter stands
 	exact    []rune  // the digit or sign that the list has for each letter, else 0; nil: none
 	letters  int     // the sum of runs
-	index    int     // in the list
 	allowed  bool    // an exception rather than something to find
 	openHead bool    // may begin, or end, inside a longer word
 	openTail bool
@@ -132,7 +131,6 @@ var blank = sync.OnceValue(func() *[pageCount]*[256]cell {
 // term is one of the words to make a lexicon of.
 type term struct {
 	letters  []rune // as the list has them, without * at the ends
-	index    int
 	allowed  bool
 	openHead bool
 	openTail bool
@@ -275,7 +273,7 @@ func (l *lexicon) spelledOut(s string, classes map[rune]uint16) (cells []cell) {
 // spell turns a term into its path through the trie, with its spaces or without.
 func (l *lexicon) spell(t *term, spaces bool, classes map[rune]uint16) spelling {
 	s := spelling{word: word{
-		index: t.index, allowed: t.allowed,
+		allowed:  t.allowed,
 		openHead: t.openHead, openTail: t.openTail, wideHead: t.wideHead, wideTail: t.wideTail,
 	}}
 	w := &s.word

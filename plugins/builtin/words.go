@@ -85,7 +85,7 @@ func (c *WordsConfig) terms() (terms []term, errs []error) {
 			errs = append(errs, filter.At(at, problem))
 			return
 		}
-		t.index, t.allowed = len(terms), allowed
+		t.allowed = allowed
 		t.openHead, t.openTail = t.openHead || anywhere, t.openTail || anywhere
 		terms = append(terms, t)
 		for _, r := range t.letters {

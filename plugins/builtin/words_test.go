@@ -173,6 +173,7 @@ func TestWordsOptions(t *testing.T) {
 		{"no repeats", `{"words":["ass"],"evasions":[]}`, "asss ass", "asss ***"},
 		{"each text", `{"words":["ass"]}`, "", "ok"},
 		{"digits with letters that read the same", `{"words":["a4"]}`, "a4 aa 44", "** aa 44"},
+		{"letters that read as several", `{"words":["en","ass","aß","ease"]}`, "großen ﬁen straße ﬀen asſ äß æse", "großen ﬁen straße ﬀen *** ** æse"},
 		{"digits", `{"words":["1488","88"]}`, "1488 1988 iabb 88 188", "**** 1988 iabb ** 188"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
