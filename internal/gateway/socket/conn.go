@@ -57,6 +57,11 @@ type line interface {
 // Start implements Conn.
 func (c *conn) Start(h Handler) {
 	c.handler = h
+	c.mu.Lock()
+	if c.ctl != nil {
+		c.wantWriter() // the client waits for the answer to its handshake
+	}
+	c.mu.Unlock()
 	c.line.begin()
 }
 
@@ -72,7 +77,7 @@ func (c *conn) Send(f *wire.Frame) {
 		return
 	}
 	c.queue.push(f, n)
-	c.group.stats.QueuedBytes.Add(int64(n))
+	c.place.shard.counts.queued.Add(int64(n))
 	c.wantWriter()
 }
 
@@ -84,7 +89,7 @@ func (c *conn) makeRoom(f *wire.Frame, n int) bool {
 		c.group.stats.ShedSignals.Add(shed.signals)
 		c.group.stats.ShedMembers.Add(shed.members)
 		c.group.stats.ShedChats.Add(shed.chats)
-		c.group.stats.QueuedBytes.Add(-int64(shed.cost))
+		c.place.shard.counts.queued.Add(-int64(shed.cost))
 		if c.queue.cost+n <= c.opt.MaxQueue {
 			return true
 		}
@@ -100,7 +105,7 @@ func (c *conn) makeRoom(f *wire.Frame, n int) bool {
 // slow ends a connection that does not keep up. mu is held.
 func (c *conn) slow(reason string) {
 	c.group.stats.SlowCut.Add(1)
-	c.group.stats.QueuedBytes.Add(-int64(c.queue.drop()))
+	c.place.shard.counts.queued.Add(-int64(c.queue.drop()))
 	c.close(wire.CloseSlow, reason)
 }
 
@@ -141,9 +146,9 @@ func (c *conn) outgoing(buf []byte) []byte {
 // those were the last of the connection's, and the client's close frame has come
 // too: it is to be closed. mu is held.
 func (c *conn) sent(n int) (done bool) {
-	st := &c.group.stats
-	st.BytesOut.Add(int64(n))
-	st.Writes.Add(1)
+	st := &c.place.shard.counts
+	st.out.Add(int64(n))
+	st.writes.Add(1)
 	if c.ended {
 		return false
 	}
@@ -162,7 +167,7 @@ func (c *conn) sent(n int) (done bool) {
 	}
 	frames := c.queue.pinned > 0
 	freed := c.queue.wrote(n)
-	st.QueuedBytes.Add(-int64(freed))
+	st.queued.Add(-int64(freed))
 	if k == nil {
 		return false
 	}
@@ -221,7 +226,7 @@ func (c *conn) end(k Cause) {
 	c.setCause(k)
 	c.ended = true
 	c.ctl = nil
-	c.group.stats.QueuedBytes.Add(-int64(c.queue.dropAll()))
+	c.place.shard.counts.queued.Add(-int64(c.queue.dropAll()))
 	c.line.proceed()
 }
 

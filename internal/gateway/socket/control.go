@@ -17,7 +17,7 @@ type control struct {
 	pong []byte
 	ping bool
 
-	head    []byte // what is being written of pong and ping
+	head    []byte // what is being written of pong and ping; first of all, the answer to the handshake
 	pinging bool   // a ping is in head
 	last    []byte // the close frame
 }

@@ -32,15 +32,33 @@ type Group struct {
 type Stats struct {
 	Open         atomic.Int64 // now
 	Opened       atomic.Int64
-	QueuedBytes  atomic.Int64 // now, over all queues; a frame counts for 256 at least
-	BytesIn      atomic.Int64 // of messages
-	BytesOut     atomic.Int64 // of frames
-	Writes       atomic.Int64 // calls that carried BytesOut
+	QueuedBytes  Sum // now, over all queues; a frame counts for 256 at least
+	BytesIn      Sum // of messages
+	BytesOut     Sum // of frames, and of the answers to handshakes
+	Writes       Sum // calls that carried BytesOut
 	ShedSignals  atomic.Int64
 	ShedMembers  atomic.Int64
 	ShedChats    atomic.Int64
 	SlowCut      atomic.Int64 // connections closed with 4429
 	closedByCode [len(countedCodes) + 1]atomic.Int64
+}
+
+// Sum is a counter that every delivery touches. Each shard has a part of its
+// own, so that cores do not wait for each other.
+type Sum struct{ parts []*atomic.Int64 }
+
+// Load adds up.
+func (s Sum) Load() (n int64) {
+	for _, p := range s.parts {
+		n += p.Load()
+	}
+	return n
+}
+
+// counts are a shard's parts.
+type counts struct {
+	queued, in, out, writes atomic.Int64
+	_                       [32]byte // the rest of a cache line
 }
 
 // countedCodes are the codes that are counted apart; clients can send any other.
@@ -91,7 +109,12 @@ func NewGroup() *Group {
 func newGroup() *Group {
 	g := &Group{start: time.Now(), stop: make(chan struct{})}
 	for range runtime.GOMAXPROCS(0) {
-		g.shards = append(g.shards, &shard{group: g})
+		s := &shard{group: g}
+		g.shards = append(g.shards, s)
+		g.stats.QueuedBytes.parts = append(g.stats.QueuedBytes.parts, &s.counts.queued)
+		g.stats.BytesIn.parts = append(g.stats.BytesIn.parts, &s.counts.in)
+		g.stats.BytesOut.parts = append(g.stats.BytesOut.parts, &s.counts.out)
+		g.stats.Writes.parts = append(g.stats.Writes.parts, &s.counts.writes)
 	}
 	return g
 }
@@ -206,8 +229,9 @@ func (g *Group) Stop(ctx context.Context) {
 
 // shard is a part of a group's connections, about as many as there are cores.
 type shard struct {
-	group *Group
-	loop  // how its connections are read and written where they have no goroutine
+	counts counts
+	group  *Group
+	loop   // how its connections are read and written where they have no goroutine
 
 	mu    sync.Mutex
 	conns []*conn // by slot; nil: free; guarded by mu

@@ -58,14 +58,18 @@ func testMemoryUnderAThousandStuckReadersIsBounded(t *testing.T, k kind) {
 		}
 	}
 	queued := func() int { return int(s.group.stats.QueuedBytes.Load()) }
-	until(t, "the kernel takes no more", func() bool {
-		round(4 << 10)
-		return queued() > clients*bound*7/8
-	})
+	full := func(size int) {
+		until(t, "the kernel takes no more", func() bool {
+			round(size)
+			return queued() > clients*bound*3/4
+		})
+	}
+	full(4 << 10)
 	for _, size := range []int{4 << 10, 1, 1 << 10} {
 		for range bound / max(size, minCost) * 3 / 2 {
 			round(size)
 		}
+		full(size)
 		if q := queued(); q > clients*bound || q < clients*bound/2 {
 			t.Errorf("frames of %d: %d bytes are queued, the bound is %d", size, q, clients*bound)
 		}

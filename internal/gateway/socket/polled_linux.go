@@ -212,7 +212,7 @@ func (p *polled) deliver(parser *parser, b []byte, h header) error {
 	if err != nil {
 		return err
 	}
-	p.group.stats.BytesIn.Add(int64(len(data)))
+	p.place.shard.counts.in.Add(int64(len(data)))
 	p.mu.Lock()
 	messages, _ := p.wants()
 	p.mu.Unlock()

@@ -90,7 +90,7 @@ func (s *stream) readOne() error {
 		return err
 	}
 	s.message.Store(0)
-	s.group.stats.BytesIn.Add(int64(len(*buf)))
+	s.place.shard.counts.in.Add(int64(len(*buf)))
 	if s.awaitResume() {
 		s.handler.Message(*buf)
 	}

@@ -26,7 +26,6 @@ func (writeBuffers) Put(any)  {}
 
 func upgrader(compression bool, readBuffer int) *websocket.Upgrader {
 	return &websocket.Upgrader{
-		HandshakeTimeout:  10 * time.Second,
 		ReadBufferSize:    readBuffer, // of its own: net/http's is 4 KiB and would be kept as long as the connection
 		WriteBufferPool:   writeBuffers{},
 		WriteBufferSize:   512,
@@ -56,6 +55,7 @@ func (g *Group) Upgrade(w http.ResponseWriter, r *http.Request, opt Options) (Co
 	}
 	c := g.newConn(&opt, h.line, ws)
 	c.queue.deflated = opt.Compression && offersDeflate(r)
+	c.controls().head = h.line.answer // goes out with the first frame, or on Start
 	c.place.shard.add(c)
 	return c, nil
 }
@@ -115,27 +115,24 @@ func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	return h.line, rw, nil
 }
 
-// handshake is the connection as gorilla sees it. The handshake's answer goes
-// straight out; whatever gorilla writes later can only be a close frame about a
-// protocol error, and goes through the queue like everything else.
+// handshake is the connection as gorilla sees it: all that it writes goes through
+// the queue like everything else. That is the answer to the handshake, and later
+// a close frame about a protocol error.
 type handshake struct {
 	net.Conn
-	c *conn // nil until the handshake is over
+	answer []byte
+	c      *conn // nil until the handshake is over
 }
 
 // Write implements net.Conn.
 func (h *handshake) Write(b []byte) (int, error) {
 	if h.c == nil {
-		return h.Conn.Write(b)
+		h.answer = append(h.answer, b...)
+	} else {
+		h.c.protocolError(b)
 	}
-	h.c.protocolError(b)
 	return len(b), nil
 }
 
 // SetWriteDeadline implements net.Conn: deadlines are the sweeper's.
-func (h *handshake) SetWriteDeadline(t time.Time) error {
-	if h.c == nil {
-		return h.Conn.SetWriteDeadline(t)
-	}
-	return nil
-}
+func (*handshake) SetWriteDeadline(time.Time) error { return nil }
