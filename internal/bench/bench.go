@@ -81,6 +81,7 @@ type Progress struct {
 // more.
 const (
 	maxSockets  = 1_000_000
+	maxTracks   = 20_000_000 // of 24 bytes
 	maxSize     = 60 << 10
 	maxDuration = 24 * time.Hour
 )
@@ -103,6 +104,8 @@ func (o *Options) validate() error {
 		return bad("a room of one member has nobody to deliver to")
 	case o.Rooms > maxSockets || o.perRoom() > maxSockets || o.sockets() > maxSockets:
 		return bad("more than %d sockets", maxSockets)
+	case o.sockets()*o.Senders > maxTracks:
+		return bad("%d senders, each to be followed by %d sockets: too much to keep", o.Senders, o.sockets())
 	case o.Rate < 0 || o.Rate > 1e7 || o.InFlight < 0 || o.InFlight > 1e5:
 		return bad("rate is at most 10,000,000 a second, in-flight at most 100,000")
 	case o.Rate > 0 && o.InFlight > 0:

@@ -451,6 +451,7 @@ func TestBadOptions(t *testing.T) {
 		"no rooms":          func(o *Options) { o.Rooms = 0 },
 		"many rooms":        func(o *Options) { o.Rooms = 1 << 40 },
 		"many sockets":      func(o *Options) { o.Rooms, o.Members = 1000, 1001 },
+		"all tell all":      func(o *Options) { o.Members, o.Senders = 10_000, 10_000 },
 		"nobody to hear":    func(o *Options) { o.Members = 1 },
 		"too many senders":  func(o *Options) { o.Senders = 3 },
 		"rate and window":   func(o *Options) { o.InFlight = 1 },

@@ -79,19 +79,23 @@ func (s *streams) read(id int, st *stream) {
 		*b = (*b)[:cap(*b)]
 		n, err := st.Read(*b)
 		*b = (*b)[:n]
-		for _, k := range []chunk{{id: id, data: b}, {id: id, err: err}} {
-			if k.data == nil && err == nil || k.data != nil && n == 0 {
-				continue
-			}
-			select {
-			case s.came <- k:
-			case <-s.done:
-				return
-			}
-		}
-		if err != nil {
+		if n > 0 && !s.bring(chunk{id: id, data: b}) {
 			return
 		}
+		if err != nil {
+			s.bring(chunk{id: id, err: err})
+			return
+		}
+	}
+}
+
+// bring hands something to who waits; false when nobody will any more.
+func (s *streams) bring(k chunk) bool {
+	select {
+	case s.came <- k:
+		return true
+	case <-s.done:
+		return false
 	}
 }
 
