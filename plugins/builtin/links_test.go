@@ -123,7 +123,7 @@ func TestLinksTakeTimeInProportionToTheText(t *testing.T) {
 	for name, unit := range map[string]string{
 		"letters": "a", "dots": ".", "labels": "a.", "names": "a.com ", "a long name": "a.com.", "schemes": "http:", "schemes and slashes": "http://", "colons": ":", "ats": "a@", "users": "http://a@b@",
 		"disguised": "a[.]b", "brackets": "[", "spelled out": "a dot com ", "spaces": " ", "long labels": strings.Repeat("a", 10_000) + ".", "long hosts": strings.Repeat("a", 60) + ".", "zero width": "a\u200b.", "invalid": "a\xff.", "wide": "ａ．", "punycode": "xn--a.com",
-		"paths": "a.com/a.com", "mail": "a.com@a.com",
+		"paths": "a.com/a.com", "paths of no names": ".44/iiis", "mail": "a.com@a.com",
 	} {
 		s := linkScan{text: strings.Repeat(unit, size/len(unit)), bare: true, disguised: true}
 		n := 0

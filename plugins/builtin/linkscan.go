@@ -181,15 +181,14 @@ func (s *linkScan) ending(from, n int) (link, bool) {
 	more := s.more(end.text)
 	host := s.host[:end.host]
 	l := link{from: from, to: end.text, host: end.host}
-	if more {
-		l.to = s.rest(end.text)
-	}
-	switch number := digits(host); {
-	case number && more && n == 4: // an IPv4 address
-		return l, true
-	case !topLevel()[string(top)] || s.mail(from, end.text, more):
+	address := more && n == 4 && digits(host) // of IPv4
+	switch {
+	case !address && !topLevel()[string(top)] || s.mail(from, end.text, more):
 		return link{}, false
-	case more || end.before == bracket || strings.HasPrefix(string(host), "www."):
+	case more:
+		l.to = s.rest(end.text)
+		return l, true
+	case end.before == bracket || strings.HasPrefix(string(host), "www."):
 		return l, true
 	}
 	l.weak = ambiguous()[string(top)] || s.capitalized(end.text, len(top)) || digits(s.host[:begin])
