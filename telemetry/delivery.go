@@ -16,6 +16,8 @@ const (
 	// maxNamed bounds the receivers whose names are kept while a delivery is
 	// followed; those beyond are counted only.
 	maxNamed = 4096
+	// usual is how many receivers have their place from the start.
+	usual = 16
 )
 
 // DeliveryFacts are what a deliver span tells of a message.
@@ -84,6 +86,8 @@ func (t *Traces) Deliver(c Context, f DeliveryFacts) *Delivery {
 		return nil
 	}
 	d := &Delivery{traces: t, facts: f, context: c.Of(f.ID), span: randomSpanID()}
+	names := make([]string, 2*usual)
+	d.waiting, d.done = names[:0:usual], names[usual:usual]
 	t.open.add(d, time.Now())
 	return d
 }
