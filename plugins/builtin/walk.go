@@ -21,7 +21,7 @@ func (s *scan) alone(i int) bool {
 }
 
 // walk follows the words of the lexicon along the text from i. Spaced out, each
-// letter stands between gaps of any kind; otherwise a gap with white space in it
+// letter (no digit or sign) stands between gaps of any kind; otherwise a gap with white space in it
 // ends the walk unless a phrase goes on there.
 func (s *scan) walk(i int, spaced bool) {
 	from, end := i, i
@@ -61,6 +61,10 @@ func (s *scan) walk(i int, spaced bool) {
 				}
 			}
 		default:
+			if spaced && c.kind != letter && c.kind != solid { // "a 5s", "1 + i"
+				s.check(at, from, end, last, c)
+				return
+			}
 			if c.class != last.class {
 				if at != 0 && s.nodes[at].out != 0 {
 					s.check(at, from, end, last, c)

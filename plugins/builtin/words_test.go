@@ -73,7 +73,7 @@ func told(t testing.TB, judge filter.Judge, m *filter.Message) string {
 }
 
 func TestWordsAreFoundHoweverTheyAreWritten(t *testing.T) {
-	judge := build(t, "words", `{"words":["fuck*","ass","shit","penis","kill yourself","хуй","сука","傻逼","88","god","hell","coon","🖕","b00bs","straße","bitch","boob","cunt","ill"],
+	judge := build(t, "words", `{"words":["fuck*","ass","shit","tit","penis","kill yourself","хуй","сука","傻逼","88","god","hell","coon","🖕","b00bs","straße","bitch","boob","cunt","ill"],
 		"allow":["kick ass","shit happens"]}`)
 	for text, want := range map[string]string{
 		// as they are
@@ -114,6 +114,7 @@ func TestWordsAreFoundHoweverTheyAreWritten(t *testing.T) {
 		"f u c k":                 "* * * *",
 		"f. u. c. k. you":         "** ** ** *. you",
 		"fu.ck fu...ck":           "***** *******",
+		"f u c k! f u c k2":       "* * * *! * * * *2",
 		"f\nu\nc\nk":              "*\n*\n*\n*",
 		"f'u'c'k fu'ck":           "******* *****",
 		"a s s":                   "* * *",
@@ -129,6 +130,7 @@ func TestWordsAreFoundHoweverTheyAreWritten(t *testing.T) {
 		"good as gold":                                "ok",
 		"he'll say she'll":                            "ok",
 		"con cooning":                                 "ok",
+		"a 5s + i +":                                  "ok",
 		"455 4 5 5 5417 A55 1888 880":                 "ok",
 		"$$$ !!! |||":                                 "ok",
 		"bob and bub":                                 "ok",
