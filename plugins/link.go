@@ -226,8 +226,9 @@ func (l *link) greet(ctx context.Context) error {
 	return nil
 }
 
-// end ends the process: its standard input ends, it has grace to end too, and is
-// killed after that, or when hard is done. It returns when nothing of it is left.
+// end ends the process: its standard input ends; a while later it gets a SIGTERM;
+// and after grace, or when hard is done, it is killed. It returns when nothing of
+// it is left.
 //
 // go-plugin's own way, the Shutdown call, comes after the process's end and finds
 // nobody: it has no deadline, cuts what is in flight, and a server that waits for
@@ -237,7 +238,9 @@ func (l *link) end(hard context.Context, log *slog.Logger, grace time.Duration) 
 	defer l.cancel()
 	if grace > 0 {
 		l.child.hangUp()
-		l.child.await(hard, grace)
+		l.child.await(hard, grace/4)
+		l.child.ask()
+		l.child.await(hard, grace-grace/4)
 	}
 	_ = l.child.Kill(hard)
 	over := make(chan struct{})

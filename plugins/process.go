@@ -151,6 +151,15 @@ func (c *child) Kill(context.Context) error {
 	return killGroup(c.cmd.Process.Pid)
 }
 
+// ask sends SIGTERM, for programs that do not mind the end of their input.
+func (c *child) ask() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.reaped && c.cmd != nil {
+		_ = askGroup(c.cmd.Process.Pid) // Kill comes next
+	}
+}
+
 // hangUp ends the process's standard input, upon which those made with the SDK
 // end.
 func (c *child) hangUp() {

@@ -68,8 +68,11 @@ func (s *session) signal() {
 	}
 }
 
-// ping wants a ping to be sent.
+// ping wants a ping to be sent. Without a stream there is none; see check.
 func (s *session) ping() {
+	if s.link.stream == nil {
+		return
+	}
 	s.asked.CompareAndSwap(0, s.u.host.clock())
 	s.u.mu.Lock()
 	s.pinging = true
@@ -235,17 +238,13 @@ func (s *session) receive() {
 // the other.
 func (s *session) converse() {
 	for {
-		batch, ping, err := s.take(s.link.ctx)
+		batch, _, err := s.take(s.link.ctx)
 		if err != nil {
 			if errors.Is(err, errOver) {
 				err = io.EOF
 			}
 			s.finish(err)
 			return
-		}
-		if ping {
-			s.asked.Store(0) // verdicts alone tell here; see check
-			continue
 		}
 		s.check(batch)
 	}
@@ -281,9 +280,21 @@ func (s *session) check(batch []parcel) {
 	case status.Code(err) == codes.DeadlineExceeded:
 		s.asked.CompareAndSwap(0, s.u.host.clock())
 		s.abort(batch, Timeout, nil)
+		s.suspect()
 	default:
 		s.hear()
 		s.abort(batch, Failed, fmt.Errorf("CheckBatch: %w", plain(err)))
+	}
+}
+
+// suspect ends a process that has answered nothing for as long as a ping may take.
+// In a session it is called when a ping is due; without one, when a batch was not
+// answered in time: an idle plugin is not suspected of anything.
+func (s *session) suspect() {
+	asked, limit := s.asked.Load(), s.u.host.times.health
+	if asked != 0 && time.Duration(s.u.host.clock()-asked) >= limit {
+		s.u.log.Error("the plugin answers nothing and is taken for frozen", "pid", s.link.child.pid(), "for", limit)
+		s.kill("it was frozen: no answer to a ping, nor any other")
 	}
 }
 

@@ -191,10 +191,8 @@ func (u *unit) inspect(s *session) {
 	}
 	u.lates.prune(now)
 	u.mu.Unlock()
-	if asked := s.asked.Load(); asked != 0 && time.Duration(u.host.clock()-asked) >= u.host.times.health {
-		u.log.Error("the plugin answers nothing and is taken for frozen", "pid", s.link.child.pid(), "for", u.host.times.health)
-		s.kill("it was frozen: no answer to a ping")
-		return
+	if s.link.stream != nil {
+		s.suspect()
 	}
 	limit := s.link.spec.opts.Memory
 	if limit <= 0 {
