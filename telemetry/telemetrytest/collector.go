@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"encoding/hex"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -107,7 +108,7 @@ func newCollector(t testing.TB, grpcAt, httpAt string, secure *tls.Config) *Coll
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /v1/traces", c.postTraces)
 	mux.HandleFunc("POST /v1/metrics", c.postMetrics)
-	hs := &http.Server{Handler: mux, ReadHeaderTimeout: patience}
+	hs := &http.Server{Handler: mux, ReadHeaderTimeout: patience, ErrorLog: log.New(io.Discard, "", 0)}
 	var served sync.WaitGroup
 	served.Go(func() { _ = gs.Serve(gl) })
 	served.Go(func() { _ = hs.Serve(hl) })
