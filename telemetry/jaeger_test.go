@@ -36,8 +36,9 @@ func TestJaegerShowsAMessageAsOneTrace(t *testing.T) {
 	}
 }
 
-// Messages flow while the collector is away, what it missed is counted, and when
-// it is back it gets what comes then.
+// While the collector is slow, refuses or is away, what it misses is counted, and
+// when it is back it gets what comes then. That nobody waits meanwhile is what
+// TestNothingWaitsForACollectorThatIsStuck shows, in virtual time.
 func TestTheCollectorGoesAwayAndComesBack(t *testing.T) {
 	for _, p := range []telemetry.Protocol{telemetry.GRPC, telemetry.HTTP} {
 		t.Run(string(p), func(t *testing.T) {
@@ -50,11 +51,7 @@ func TestTheCollectorGoesAwayAndComesBack(t *testing.T) {
 				id := [16]byte{}
 				copy(id[:], time.Now().AppendFormat(nil, "150405.000000000"))
 				all := telemetry.Origin{Sample: telemetry.Share(1)}
-				began := time.Now()
-				tel.Traces.Message(tel.Traces.Decide(id, &all, 0), &all, telemetry.Facts{ID: id, Start: began, Policy: "*"}).End(telemetry.Outcome{})
-				if took := time.Since(began); took > 100*time.Millisecond {
-					t.Errorf("telling took %v", took)
-				}
+				tel.Traces.Message(tel.Traces.Decide(id, &all, 0), &all, telemetry.Facts{ID: id, Start: time.Now(), Policy: "*"}).End(telemetry.Outcome{})
 				return id
 			}
 			has := func(c *telemetrytest.Collector, id [16]byte) {
