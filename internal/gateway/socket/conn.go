@@ -58,6 +58,9 @@ type line interface {
 func (c *conn) Start(h Handler) {
 	c.handler = h
 	c.mu.Lock()
+	if n, ok := h.(interface{ ID() string }); ok {
+		c.queue.owner = n.ID // for those who want to know what became of a frame
+	}
 	if c.ctl != nil {
 		c.wantWriter() // the client waits for the answer to its handshake
 	}
@@ -70,10 +73,12 @@ func (c *conn) Send(f *wire.Frame) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closing || c.ended {
+		f.Dropped(c.queue.id, "closed")
 		return
 	}
 	n := c.queue.costOf(f)
 	if c.queue.cost+n > c.opt.MaxQueue && !c.makeRoom(f, n) {
+		f.Dropped(c.queue.id, "slow_consumer")
 		return
 	}
 	c.queue.push(f, n)

@@ -14,6 +14,7 @@ const minCost = 256
 // writes stays in front until it is out, and counts until then.
 type queue struct {
 	deflated bool          // write frames as compressed; set before anybody knows of the connection
+	owner    func() string // names the connection to who tracks a frame; nil: nobody knows
 	frames   []*wire.Frame // frames[head:] wait, oldest first; nil when nothing does
 	head     int
 	pinned   int      // how many of them are being written: they stay
@@ -88,6 +89,7 @@ func (q *queue) wrote(n int) (freed int) {
 		}
 		n -= left
 		q.skip = 0
+		f.Wrote(q.id)
 		freed += q.costOf(f)
 		q.kinds[f.Class()]--
 		at++
@@ -123,16 +125,27 @@ func (q *queue) fixed() int {
 	return q.pinned
 }
 
+// id is the connection's name.
+func (q *queue) id() string {
+	if q.owner == nil {
+		return ""
+	}
+	return q.owner()
+}
+
 // drop forgets everything that has not been begun, and returns the cost that
 // this freed.
 func (q *queue) drop() (freed int) {
-	_, freed = q.remove(q.cost, func(int, *wire.Frame) bool { return true })
+	_, freed = q.remove(q.cost, func(int, *wire.Frame) bool { return true }, "slow_consumer")
 	return freed
 }
 
 // dropAll forgets everything: nothing will be written any more.
 func (q *queue) dropAll() (freed int) {
 	freed = q.cost
+	for _, f := range q.frames[q.head:] {
+		f.Dropped(q.id, "closed")
+	}
 	q.frames, q.head, q.pinned, q.skip, q.cost, q.kinds = nil, 0, 0, 0, 0, [len(q.kinds)]int32{}
 	return freed
 }
@@ -150,7 +163,7 @@ type shedding struct {
 func (q *queue) shed(need int, class wire.Class) (s shedding) {
 	more := func(n *int64, k wire.Class, match func(int, *wire.Frame) bool) {
 		if k >= class && s.cost < need && q.kinds[k] > 0 {
-			count, freed := q.remove(need-s.cost, match)
+			count, freed := q.remove(need-s.cost, match, "shed")
 			*n += count
 			s.cost += freed
 		}
@@ -183,12 +196,13 @@ func (q *queue) replaced() func(int, *wire.Frame) bool {
 }
 
 // remove drops frames that match, until that much cost is freed.
-func (q *queue) remove(need int, match func(i int, f *wire.Frame) bool) (n int64, freed int) {
+func (q *queue) remove(need int, match func(i int, f *wire.Frame) bool, why string) (n int64, freed int) {
 	waiting := q.frames[q.head:]
 	kept := q.fixed()
 	for i := kept; i < len(waiting); i++ {
 		f := waiting[i]
 		if freed < need && match(i, f) {
+			f.Dropped(q.id, why)
 			freed += q.costOf(f)
 			q.kinds[f.Class()]--
 			n++

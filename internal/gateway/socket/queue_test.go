@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 	"unicode/utf8"
 
 	"github.com/wsrelay/relay/internal/wire"
@@ -256,5 +257,37 @@ func BenchmarkQueue(b *testing.B) {
 			}
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*waiting), "ns/delivery")
 		})
+	}
+}
+
+// fate writes down what it hears of a frame.
+type fate struct{ heard []string }
+
+func (f *fate) Wrote(conn string, _ time.Time) { f.heard = append(f.heard, conn+" wrote") }
+func (f *fate) Dropped(conn, why string)       { f.heard = append(f.heard, conn+" "+why) }
+
+type namedHandler struct{ Handler }
+
+func (namedHandler) ID() string { return "c1" }
+
+func TestWhoTracksAFrameHearsWhatBecameOfIt(t *testing.T) {
+	var f fate
+	tracked := func(n int) *wire.Frame {
+		fr := chat(0, n)
+		fr.Track(&f, true)
+		return fr
+	}
+	c := stuck(Options{MaxQueue: 3 * minCost, Slow: Shed})
+	c.Start(namedHandler{})
+	c.Send(tracked(1))
+	drain(c, 1<<10)
+	for n := range 4 {
+		c.Send(tracked(n)) // one too many
+	}
+	c.Close(wire.CloseNormal, "")
+	c.Send(tracked(5))
+	c.end(Cause{})
+	if got, want := fmt.Sprint(f.heard), "[c1 wrote c1 shed c1 shed c1 closed c1 closed c1 closed]"; got != want {
+		t.Errorf("heard %s\nwant  %s", got, want)
 	}
 }
