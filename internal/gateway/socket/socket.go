@@ -5,10 +5,20 @@
 // and the framing of what comes in; what goes out is framed already (wire.Frame)
 // and only has to be queued and written.
 //
+// What all connections have in common is conn (conn.go, queue.go, control.go);
+// under it is a line, of which there are two kinds, chosen in Upgrade:
+//
+//   - polled (polled_linux.go), plain TCP on Linux: a loop per core (loop_linux.go)
+//     reads and writes many of them, and a quiet one is a few hundred bytes. What
+//     has come of a message waits in frames.go until it is whole, and parser.go
+//     hands it to gorilla.
+//   - stream (stream.go), everything else: a goroutine reads, and another writes
+//     while something waits.
+//
 // Every byte that leaves goes through one queue per connection: gorilla's own
-// control frames too, as it is given a net.Conn that queues what it writes. So
-// nothing can come between the bytes of a frame, and everything that is pending
-// goes out in one call.
+// frames too, as it is given a net.Conn that queues what it writes. So nothing
+// can come between the bytes of a frame, and everything that is pending goes out
+// in one call.
 package socket
 
 import (
@@ -21,7 +31,8 @@ import (
 // goroutine behind it.
 type Conn interface {
 	// Start begins to read; before it, nothing reaches the Handler. Frames can
-	// be sent before.
+	// be sent before. The answer to the handshake goes out with the first frame,
+	// or on Start.
 	Start(h Handler)
 
 	// Send queues a frame and never blocks. Frames go out in the order of the
@@ -44,8 +55,9 @@ type Conn interface {
 // Handler takes what a Conn reads. Its methods are called one at a time.
 type Handler interface {
 	// Message is one whole text message. data is valid during the call only. It
-	// is not checked to be UTF-8: the parser does that. It must not block: take
-	// a Pause, and a goroutine, to do what takes time.
+	// is not checked to be UTF-8: the parser does that. It must not block, for
+	// other connections may wait until it returns: take a Pause, and a goroutine,
+	// to do what takes time.
 	Message(data []byte)
 	// Closed is called once, after the last Message returned.
 	Closed(c Cause)
@@ -81,19 +93,20 @@ const (
 	Disconnect Slow = iota
 	// Shed drops what a client can do without, oldest first: signals that a
 	// newer one replaces, then all signals, then member events, then chats of
-	// rooms without history. Where that does not help, it is Disconnect.
+	// rooms without history; but nothing for what is worth less: a signal takes
+	// the place of signals only. Where that does not help, it is Disconnect.
 	Shed
 )
 
 // Options of a connection.
 type Options struct {
 	MaxMessage  int64 // bytes of one message, inflated
-	MaxQueue    int   // bytes waiting to be written
+	MaxQueue    int   // bytes waiting to be written; a frame counts for 256 at least
 	Slow        Slow
 	Compression bool // offer permessage-deflate, without context takeover
 
-	PingEvery   time.Duration // 0: no pings
-	PongTimeout time.Duration // silence after a ping before 4408
+	PingEvery   time.Duration // silence in either direction before a ping; 0: no pings
+	PongTimeout time.Duration // silence after a ping was written before 4408
 
 	WriteStall    time.Duration // no write progress for so long is 4429; default 30 s
 	MessageWithin time.Duration // from a message's first frame to its last; default 30 s
