@@ -28,7 +28,7 @@ type output struct {
 	log    *slog.Logger // with the filter's name
 	stream string
 	plain  slog.Level      // of lines that do not tell theirs
-	ended  <-chan struct{} // closed with the process
+	gone   <-chan struct{} // closed when the process is: what is left is read at once
 
 	mu   sync.Mutex
 	tail []string // guarded by mu
@@ -80,20 +80,15 @@ func (o *output) pace(n int) {
 	defer t.Stop()
 	select {
 	case <-t.C:
-	case <-o.ended:
+	case <-o.gone:
 	}
 }
 
 // Write implements io.Writer, for what a program made with the SDK prints, which
 // comes over its connection: in pieces, of whole lines or not. Nothing is logged
-// any more when the process has ended.
+// any more after close.
 func (o *output) Write(p []byte) (int, error) {
 	for line := range bytes.Lines(p) {
-		select {
-		case <-o.ended:
-			return len(p), nil
-		default:
-		}
 		o.line(string(bytes.TrimRight(line, "\r\n")))
 		o.pace(len(line))
 	}

@@ -34,7 +34,8 @@ type child struct {
 
 	out, errs *output
 	shake     *handshakeLine
-	ended     chan struct{} // closed when the process is gone and its output read
+	gone      chan struct{} // closed when the process is gone
+	ended     chan struct{} // closed when its output is read, too
 	why       error         // how it ended; set before ended is closed
 
 	mu     sync.Mutex
@@ -48,11 +49,11 @@ var _ runner.Runner = (*child)(nil)
 
 // newChild prepares a start. env and dir are still to be set.
 func newChild(h *Host, log *slog.Logger, command []string) *child {
-	ended := make(chan struct{})
+	gone, ended := make(chan struct{}), make(chan struct{})
 	return &child{
-		host: h, command: command, ended: ended,
-		out:   &output{log: log, stream: "stdout", plain: slog.LevelInfo, ended: ended},
-		errs:  &output{log: log, stream: "stderr", plain: slog.LevelInfo, ended: ended},
+		host: h, command: command, gone: gone, ended: ended,
+		out:   &output{log: log, stream: "stdout", plain: slog.LevelInfo, gone: gone},
+		errs:  &output{log: log, stream: "stderr", plain: slog.LevelInfo, gone: gone},
 		shake: newHandshakeLine(ended),
 	}
 }
@@ -107,6 +108,7 @@ func (c *child) watch(reading *sync.WaitGroup, outR, errR *os.File) {
 	c.mu.Lock()
 	c.reaped = true
 	c.mu.Unlock()
+	close(c.gone)
 	until := time.Now().Add(pipeGrace)
 	_ = outR.SetReadDeadline(until)
 	_ = errR.SetReadDeadline(until)

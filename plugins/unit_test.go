@@ -326,7 +326,7 @@ func TestLinesOfALog(t *testing.T) {
 			}
 			return a
 		}}))
-		o := &output{log: log, stream: "stderr", ended: make(chan struct{})}
+		o := &output{log: log, stream: "stderr", gone: make(chan struct{})}
 		if _, err := o.Write([]byte(line + "\n\n")); err != nil {
 			t.Error(err)
 		}
@@ -340,7 +340,7 @@ func TestLinesOfALog(t *testing.T) {
 func TestTooManyLinesAreCounted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var b bytes.Buffer
-		o := &output{log: slog.New(slog.NewTextHandler(&b, nil)), stream: "stdout", ended: make(chan struct{})}
+		o := &output{log: slog.New(slog.NewTextHandler(&b, nil)), stream: "stdout", gone: make(chan struct{})}
 		start := time.Now()
 		o.read(strings.NewReader(strings.Repeat("0123456789abcde\n", 3*readBurst/16)), nil)
 		o.close()
