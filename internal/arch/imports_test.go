@@ -35,6 +35,7 @@ var layers = map[string][]string{
 	"telemetry":               {},
 	"telemetry/tracetree":     {},
 	"telemetry/draw":          {"telemetry/tracetree"},
+	"telemetry/generate":      {"telemetry"},
 	"examples/browser":        {},
 	"examples/filters":        {},
 	"internal/bench":          {},
