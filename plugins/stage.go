@@ -23,7 +23,7 @@ type stage struct {
 	// Exactly one of both judges.
 	builtin *builtin
 	unit    *unit
-	fresh   *link // a process that takes over in unit when the set is committed; the host's mu guards it
+	fresh   *link // a process that takes over in unit when the set is committed
 
 	events    [filter.Join + 1]bool
 	actions   [filter.ActionShadow + 1]bool
