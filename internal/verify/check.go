@@ -9,6 +9,7 @@ package verify
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -204,6 +205,25 @@ func (r *Report) deliveries(rec *Record, stored []Stored, place map[string]int) 
 	if entered {
 		miss(len(stored))
 	}
+}
+
+// String lists the entries, for evidence: <2 entered at 2, a.1@3 delivered at 3,
+// ? told, >2 forked at 2.
+func (r *Record) String() string {
+	var b strings.Builder
+	for _, e := range r.Entries {
+		switch e.Kind {
+		case Entered:
+			fmt.Fprintf(&b, "<%d ", e.Seq)
+		case Told:
+			b.WriteString("? ")
+		case Forked:
+			fmt.Fprintf(&b, ">%d ", e.Seq)
+		case Delivered:
+			fmt.Fprintf(&b, "%s@%d ", e.Text, e.Seq)
+		}
+	}
+	return r.Client + ": " + b.String()
 }
 
 // voided says of each entry whether a fork made it void later.

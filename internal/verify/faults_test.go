@@ -287,7 +287,14 @@ func (w *world) load(groups []group) (finish func() *verify.Report) {
 			for _, m := range w.of(g) {
 				recs = append(recs, m.Record())
 			}
-			sum.Add(verify.Check(truth[g.room], recs))
+			r := verify.Check(truth[g.room], recs)
+			if !r.OK() {
+				w.t.Logf("stored in %s: %v", g.room, truth[g.room])
+				for _, rec := range recs[:min(len(recs), 10)] {
+					w.t.Log(rec)
+				}
+			}
+			sum.Add(r)
 		}
 		return sum
 	}

@@ -96,7 +96,7 @@ func TestMending(t *testing.T) {
 		{"redacted, and held all the same", a(2), []frame{chatAt("a", 4), chatAt("a", 5)}, stream("a", 5, 2, 3, 5), "a3 a5", true},
 		{"nothing missed", a(2), nil, stream("a", 2, 2), "", true},
 		{"fork ahead of us", a(2), []frame{chatAt("b", 4)}, stream("b", 4, 3, 3, 4), "epoch:b@3 b3 b4", true},
-		{"fork behind us", a(5), []frame{chatAt("b", 4)}, stream("b", 4, 3, 4), "epoch:b@3 lost:4-5 b4", true},
+		{"fork behind us", a(5), []frame{chatAt("b", 4)}, stream("b", 4, 3, 4), "lost:4-5 epoch:b@3 b4", true},
 		{"another room by that name", a(5), []frame{chatAt("b", 1)}, stream("b", 1, -1, 1), "epoch:b@5 b1", true},
 		{"from before the first", bus.Position{}, []frame{chatAt("b", 3)}, stream("b", 3, -1, 1, 2, 3), "b1 b2 b3", true},
 		{"more than one reading", a(0), []frame{chatAt("a", 9)}, &state{Position: a(9), shared: 0, covered: 2, events: []*bus.Event{chatAt("a", 1).event, chatAt("a", 2).event}}, "a1 a2", false},

@@ -194,14 +194,16 @@ func (r *room) newEpoch(now *state) {
 	if now.shared < 0 {
 		to = old.Seq // of an epoch that is not known any more, all that came here
 	}
+	// What is void is told in the numbers of the old epoch, before the new one
+	// begins: to a client, these would be numbers of messages still to come.
+	if now.shared >= 0 && old.Seq > shared {
+		r.lost(old.Epoch, shared+1, old.Seq)
+	}
 	r.bus.stats.Epochs.Add(1)
 	r.bus.handler.Deliver(&bus.Event{
 		Kind: bus.Notice, Room: r.name, Notice: bus.NoticeEpoch, Time: time.Now().UnixMilli(),
 		Position: bus.Position{Epoch: now.Epoch}, To: to,
 	})
-	if now.shared >= 0 && old.Seq > shared {
-		r.lost(now.Epoch, shared+1, old.Seq)
-	}
 }
 
 func (r *room) lost(epoch string, from, to uint64) {

@@ -124,7 +124,7 @@ func TestFailoverThatLosesWrites(t *testing.T) {
 				told = append(told, "after")
 			}
 		}
-		if got := fmt.Sprint(told); got != "[epoch lost after]" {
+		if got := fmt.Sprint(told); got != "[lost epoch after]" {
 			return fmt.Errorf("told %s", got)
 		}
 		return nil

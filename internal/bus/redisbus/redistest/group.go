@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 )
 
 // Sentinels is a primary with one replica, watched by three sentinels.
@@ -197,13 +199,23 @@ func (c *Cluster) MoveSlot(slot int, from, to *Server) {
 	n, src, dst := strconv.Itoa(slot), from.Do("CLUSTER", "MYID"), to.Do("CLUSTER", "MYID")
 	to.Do("CLUSTER", "SETSLOT", n, "IMPORTING", src)
 	from.Do("CLUSTER", "SETSLOT", n, "MIGRATING", dst)
+	client := redis.NewClient(&redis.Options{Addr: from.Addr()}) // keys are binary, redis-cli's output is not
+	defer client.Close()
 	for {
-		keys := strings.Fields(from.Do("CLUSTER", "GETKEYSINSLOT", n, "100"))
+		keys, err := client.ClusterGetKeysInSlot(c.t.Context(), slot, 100).Result()
+		if err != nil {
+			c.t.Fatalf("listing the keys of slot %d: %v", slot, err)
+		}
 		if len(keys) == 0 {
 			break
 		}
-		args := append([]string{"MIGRATE", "127.0.0.1", strconv.Itoa(to.Port), "", "0", "5000", "KEYS"}, keys...)
-		from.Do(args...)
+		args := []any{"MIGRATE", "127.0.0.1", to.Port, "", 0, 5000, "KEYS"}
+		for _, k := range keys {
+			args = append(args, k)
+		}
+		if err := client.Do(c.t.Context(), args...).Err(); err != nil {
+			c.t.Fatalf("moving slot %d: %v", slot, err)
+		}
 	}
 	for _, p := range []*Server{to, from} {
 		p.Do("CLUSTER", "SETSLOT", n, "NODE", dst)
