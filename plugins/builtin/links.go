@@ -85,12 +85,12 @@ func (f *links) list(key string, domains []string, passes bool) (errs []error) {
 	return errs
 }
 
-// passes reports whether links to a host do; weak ones do unless it is listed. Of the domains that it is in, the
+// passes reports whether a link to a host does. Of the domains that it is in, the
 // longest that is listed decides.
-func (f *links) passes(host []byte, weak bool) bool {
+func (f *links) passes(l link, host []byte) bool {
 	for from := 0; from < len(host); {
 		if p, ok := f.listed[string(host[from:])]; ok {
-			return p
+			return p && !l.odd
 		}
 		next := from
 		for next < len(host) && host[next] != '.' {
@@ -100,18 +100,18 @@ func (f *links) passes(host []byte, weak bool) bool {
 			break
 		}
 		if p, ok := f.listed[string(host[next:])]; ok { // .example.com, of *.example.com
-			return p
+			return p && !l.odd
 		}
 		from = next + 1
 	}
-	return weak || f.config.Default == "allow"
+	return l.weak || f.config.Default == "allow"
 }
 
 // next finds the next link that does not pass.
 func (f *links) next(s *linkScan) (link, bool) {
 	for {
 		l, ok := s.next()
-		if !ok || !f.passes(s.host[:l.host], l.weak) {
+		if !ok || !f.passes(l, s.host[:l.host]) {
 			return l, ok
 		}
 	}

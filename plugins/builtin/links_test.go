@@ -33,6 +33,10 @@ func TestLinks(t *testing.T) {
 		"https://BÜCHER.example https://xn--bcher-kva.example https://bu\u0308cher.example": "ok",
 		"https://ｅｘａｍｐｌｅ．ｃｏｍ example。com":                                                   "ok",
 		"https://exa\u200bmple.com ⓔxample.com":                                             "ok",
+		"https://example.com%2eevil.com https://ex%61mple.com https://b%61d.example.com":    "****************************** ********************* *************************",
+		"https://example.com,x.evil.com":                                                    "******************************",
+		"https://example.com,https://evil.com":                                              "************************************",
+		"“https://example.com”, (https://example.com:80/)! https://example.com…":            "ok",
 		// without one
 		"evil.com and sub.evil.co.uk/path":     "******** and *******************",
 		"evil.com. Evil.Com! www.evil.com":     "********. ********! ************",
@@ -90,6 +94,8 @@ func TestLinksOptions(t *testing.T) {
 		{"padded", `{"allow":["a.com"]}`, "https://a.com." + strings.Repeat("\u200b", 3000) + "b.com", "reject links"},
 		{"padded, denied", `{"default":"allow","deny":["evil.com"]}`, "ev" + strings.Repeat("\u200b", 3000) + "il.com", "reject links"},
 		{"too long for a name", `{"allow":["a.com"]}`, "https://a.com." + strings.Repeat("b.", 200) + "com", "reject links"},
+		{"denied, with more", `{"default":"allow","deny":["evil.com"]}`, "https://evil.com,x", "reject links"},
+		{"denied, escaped", `{"default":"allow","deny":["evil.com"]}`, "https://ev%69l.com/x", "reject links"},
 		{"one of two", `{"action":"mask","allow":["a.com"]}`, "a.com b.com", "a.com *****"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -121,7 +127,7 @@ func TestPunycode(t *testing.T) {
 func TestLinksTakeTimeInProportionToTheText(t *testing.T) {
 	size := hostileSize()
 	for name, unit := range map[string]string{
-		"letters": "a", "dots": ".", "labels": "a.", "names": "a.com ", "a long name": "a.com.", "schemes": "http:", "schemes and slashes": "http://", "colons": ":", "ats": "a@", "users": "http://a@b@",
+		"letters": "a", "dots": ".", "labels": "a.", "names": "a.com ", "a long name": "a.com.", "schemes": "http:", "schemes and slashes": "http://", "colons": ":", "ats": "a@", "users": "http://a@b@", "escapes": "http://%61",
 		"disguised": "a[.]b", "brackets": "[", "spelled out": "a dot com ", "spaces": " ", "long labels": strings.Repeat("a", 10_000) + ".", "long hosts": strings.Repeat("a", 60) + ".", "zero width": "a\u200b.", "invalid": "a\xff.", "wide": "ａ．", "punycode": "xn--a.com",
 		"paths": "a.com/a.com", "paths of no names": ".44/iiis", "mail": "a.com@a.com",
 	} {

@@ -1,6 +1,7 @@
 package builtin
 
 import (
+	"net/url"
 	"strings"
 	"unicode/utf8"
 )
@@ -10,6 +11,7 @@ type link struct {
 	from, to int  // bytes
 	host     int  // bytes of its name, in linkScan.host
 	weak     bool // it may well be no address: judged only if its host is listed
+	odd      bool // its host goes on with what names do not have: no list allows it
 }
 
 // linkScan finds the addresses of a text from left to right.
@@ -100,11 +102,39 @@ func (s *linkScan) url(i int) (link, bool) {
 			return link{}, false
 		default:
 			l.to, l.host = s.ends[n-1].text, s.ends[n-1].host
+			l.odd = odd(s.text[min(l.to, end):end])
+		}
+		if strings.IndexByte(s.text[to:end], '%') >= 0 {
+			l.host = s.unescape(s.text[to:end])
 		}
 	}
 	l.to = s.rest(l.to)
 	s.at, s.done = l.to, l.to
 	return l, true
+}
+
+// odd reports whether there is more behind a name than a port and punctuation:
+// browsers take "good.com,x.evil.com" for one name.
+func odd(tail string) bool {
+	if port, ok := strings.CutPrefix(tail, ":"); ok {
+		tail = strings.TrimLeft(port, "0123456789")
+	}
+	return strings.ContainsFunc(tail, func(r rune) bool { return isHost(r) || r == '%' })
+}
+
+// unescape reads a name with percent-encoded characters, which browsers decode,
+// into s.host, and returns its length there: 0, if it is none.
+func (s *linkScan) unescape(authority string) int {
+	name, _, _ := strings.Cut(authority, ":")
+	plain, err := url.PathUnescape(name)
+	if err != nil {
+		return 0
+	}
+	host := hostOf(plain)
+	if len(host) > maxHost {
+		return 0
+	}
+	return copy(s.host[:], host)
 }
 
 // authority goes to the end of what may have the name of a user and a host.
