@@ -8,8 +8,11 @@ TOOL  := $(GO) tool -modfile=tools.mod
 
 test: setup lint unit
 
+# Jaeger is built once, from its module; the tests of traces look into it.
 setup:
 	@bash testdata/setup.sh
+	@mkdir -p .cache/jaeger; [ -x .cache/jaeger/jaeger ] || echo "building Jaeger: some minutes, once"
+	@cd tools/jaeger && CGO_ENABLED=0 $(GO) build -trimpath -o ../../.cache/jaeger/jaeger github.com/jaegertracing/jaeger/cmd/jaeger
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -o relay .
@@ -39,6 +42,11 @@ reliability:
 BENCH ?= latency,mid,big,many,cross,crosslat,idle,start
 bench:
 	ulimit -n "$$(ulimit -Hn)"; $(GO) test ./internal/bench -run TestTable -v -timeout 2h -table $(RUNS) -table.scenarios $(BENCH)
+
+# Two relays, Redis, Jaeger and a balancer on this machine, with some messages to look at.
+.PHONY: demo
+demo:
+	@bash examples/observability/demo.sh
 
 # CPU, heap, block and mutex profiles of a relay under load, in ./profiles.
 profile:
