@@ -23,6 +23,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -139,10 +140,10 @@ func (b *Bus) Start(ctx context.Context, h bus.Handler) error {
 	if b.started {
 		return errors.New("starting the bus: started already")
 	}
-	if err := b.check(ctx); err != nil {
+	if err := patiently(func() error { return b.check(ctx) }); err != nil {
 		return fmt.Errorf("connecting to Redis (%s): %w", b.where, err)
 	}
-	if err := b.lease.take(ctx); err != nil {
+	if err := patiently(func() error { return b.lease.take(ctx) }); err != nil {
 		return fmt.Errorf("taking a lease in Redis (%s): %w", b.where, err)
 	}
 	b.handler, b.started = h, true
@@ -158,6 +159,18 @@ func (b *Bus) Start(ctx context.Context, h bus.Handler) error {
 	return nil
 }
 
+// patiently tries f again when no answer came in time: a server with much to do is
+// no reason to give up a start. A refused connection is told at once.
+func patiently(f func() error) (err error) {
+	for range attempts {
+		var timeout net.Error
+		if err = f(); err == nil || !errors.As(err, &timeout) || !timeout.Timeout() {
+			return err
+		}
+	}
+	return err
+}
+
 // check says in an operator's words what is wrong with a server.
 func (b *Bus) check(ctx context.Context) error {
 	err := b.client.Ping(ctx).Err()
@@ -170,7 +183,9 @@ func (b *Bus) check(ctx context.Context) error {
 	default:
 		return fmt.Errorf("%w: %w: is it running, and is the address right?", bus.ErrUnavailable, err)
 	}
-	if err := b.scripts.leave.Load(ctx, b.client).Err(); err != nil {
+	if err := b.scripts.leave.Load(ctx, b.client).Err(); err != nil && fateOf(err) != refused {
+		return fmt.Errorf("%w: loading a script: %w", bus.ErrUnavailable, err)
+	} else if err != nil {
 		return fmt.Errorf("loading a script: %w: the user needs the commands SCRIPT, EVALSHA and INFO besides those on data", err)
 	}
 	return nil
