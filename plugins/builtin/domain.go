@@ -133,3 +133,37 @@ func hostOf(name string) string {
 func isDot(r rune) bool {
 	return r == '.' || r == '。' || r == '．' || r == '｡' || r == '․'
 }
+
+// isHost reports whether r may stand in a label: also invisible characters and
+// what compatibility makes letters of, which browsers look through.
+func isHost(r rune) bool {
+	if r < utf8.RuneSelf {
+		return isASCIILetter(byte(r)) || r >= '0' && r <= '9' || r == '-' || r == '_'
+	}
+	if r == utf8.RuneError || isDot(r) {
+		return false
+	}
+	k := glyphOf(r).kind
+	return k == letter || k == solid || k == several || k == digit || k == hidden
+}
+
+// script tells texts in Chinese and the like from the addresses in them, which
+// they do not put spaces around.
+type script uint8
+
+// goesOn reports whether r is of the same script as the letters before it.
+func (s *script) goesOn(r rune) bool {
+	is := script(letter)
+	if r < utf8.RuneSelf {
+		if !isASCIILetter(byte(r)) {
+			return true
+		}
+	} else if k := glyphOf(r).kind; k == solid {
+		is = script(solid)
+	} else if k == hidden || k == digit {
+		return true
+	}
+	fits := *s == 0 || *s == is
+	*s = is
+	return fits
+}

@@ -50,6 +50,8 @@ func TestLinks(t *testing.T) {
 		"evil.is youtu.be/abc":                 "******* ************",
 		"evil dot com":                         "**** *** ***",
 		"evil [.] com evil(dot)com evil{.}com": "**** *** *** ************ **********",
+		"访问evil.com吧 看中文.com。":                 "访问********吧 *******。",
+		"-evil.com _evil.com":                  "-******** _********",
 		// and what is none
 		"bob@evil.com, a.b@evil.com":                  "ok",
 		"that's it.So what. And...so":                 "ok",
@@ -129,7 +131,7 @@ func TestLinksTakeTimeInProportionToTheText(t *testing.T) {
 	for name, unit := range map[string]string{
 		"letters": "a", "dots": ".", "labels": "a.", "names": "a.com ", "a long name": "a.com.", "schemes": "http:", "schemes and slashes": "http://", "colons": ":", "ats": "a@", "users": "http://a@b@", "escapes": "http://%61",
 		"disguised": "a[.]b", "brackets": "[", "spelled out": "a dot com ", "spaces": " ", "long labels": strings.Repeat("a", 10_000) + ".", "long hosts": strings.Repeat("a", 60) + ".", "zero width": "a\u200b.", "invalid": "a\xff.", "wide": "ａ．", "punycode": "xn--a.com",
-		"paths": "a.com/a.com", "paths of no names": ".44/iiis", "mail": "a.com@a.com",
+		"paths": "a.com/a.com", "paths of no names": ".44/iiis", "mail": "a.com@a.com", "scripts": "a中a.中",
 	} {
 		s := linkScan{text: strings.Repeat(unit, size/len(unit)), bare: true, disguised: true}
 		n := 0

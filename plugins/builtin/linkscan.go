@@ -167,15 +167,19 @@ func (s *linkScan) rest(i int) int {
 // name reads an address without a scheme, of which a dot stands at i.
 func (s *linkScan) name(i int) (link, bool) {
 	from := i
+	var written script
 	for from > s.done {
 		r, n := utf8.DecodeLastRuneInString(s.text[s.done:from])
-		if !isHost(r) {
+		if !isHost(r) || !written.goesOn(r) {
 			break
 		}
 		s.steps++
 		from -= n
 	}
-	n, _ := s.labels(from, s.disguised)
+	for from < i && (s.text[from] == '-' || s.text[from] == '_') {
+		from++
+	}
+	n, _ := s.labels(from, true)
 	if n < 2 {
 		return link{}, false
 	}
@@ -274,15 +278,16 @@ func digits(host []byte) bool {
 }
 
 // labels reads a name at i into s.host and s.ends, and returns how many labels it
-// has; long: it has more, and is no name that exists. Spaced: dots may be written
-// out.
-func (s *linkScan) labels(i int, spaced bool) (n int, long bool) {
+// has; long: it has more, and is no name that exists. Bare: no scheme stands
+// before it, so dots may be words, and a label ends where the script changes.
+func (s *linkScan) labels(i int, bare bool) (n int, long bool) {
 	size, before := 0, point
 	for n < maxLabels {
 		end := i
+		var written script
 		for end < len(s.text) {
 			r, w := utf8.DecodeRuneInString(s.text[end:])
-			if !isHost(r) {
+			if !isHost(r) || bare && !written.goesOn(r) {
 				break
 			}
 			s.steps++
@@ -303,7 +308,7 @@ func (s *linkScan) labels(i int, spaced bool) (n int, long bool) {
 		s.ends[n] = labelEnd{end, size, before}
 		n++
 		width, how := s.dot(end)
-		if width == 0 || how == spelled && !spaced {
+		if width == 0 || how == spelled && !bare {
 			break
 		}
 		i, before = end+width, how
@@ -355,19 +360,6 @@ func (s *linkScan) dot(i int) (n int, how separator) {
 		n++
 	}
 	return n, bracket
-}
-
-// isHost reports whether r may stand in a label: also invisible characters and
-// what compatibility makes letters of, which browsers look through.
-func isHost(r rune) bool {
-	if r < utf8.RuneSelf {
-		return isASCIILetter(byte(r)) || r >= '0' && r <= '9' || r == '-' || r == '_'
-	}
-	if r == utf8.RuneError || isDot(r) {
-		return false
-	}
-	k := glyphOf(r).kind
-	return k == letter || k == solid || k == several || k == digit || k == hidden
 }
 
 func isScheme(c byte) bool {
