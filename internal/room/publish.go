@@ -49,7 +49,11 @@ func (s *Seat) Publish(c Chat, ack Ack) *wire.Error {
 	}
 	t := g.beginTale(a, ru, &m.Event, &c)
 	if !ru.wants(filter.Chat) && s.lane.empty() {
-		return s.send(m, ack, nil, nil, t)
+		e := s.send(m, ack, nil, nil, t)
+		if e != nil {
+			g.endTale(&t, &m.Event, &bus.Result{}, filter.ActionAllow, e)
+		}
+		return e
 	}
 	q := g.query(filter.Chat, a, ru, &m.Event, func() *policy.Input { return ru.input(s.room, a, true) })
 	w := &afterwards{g: g, q: q, keeps: m.Retention, trace: m.Event.Trace}
@@ -109,9 +113,7 @@ func (s *Seat) send(m *bus.Message, ack Ack, changed []byte, w *afterwards, t ta
 	if err := g.bus.Publish(m, p); err != nil {
 		s.withdraw(p)
 		g.stats.PublishFailed.Add(1)
-		e := refusal(err, s.room.id)
-		g.endTale(&p.tale, &m.Event, &bus.Result{}, filter.ActionAllow, e)
-		return e
+		return refusal(err, s.room.id)
 	}
 	return nil
 }
@@ -214,7 +216,11 @@ func (g *Registry) PublishFrom(a *Actor, l *Lane, roomID string, c Chat, ack Ack
 	}
 	o := outsider{g: g, event: &m.Event, ack: ack, tale: g.beginTale(a, ru, &m.Event, &c)}
 	if !ru.wants(filter.Chat) && l.empty() {
-		return g.sendFrom(m, o)
+		e := g.sendFrom(m, o)
+		if e != nil {
+			g.endTale(&o.tale, &m.Event, &bus.Result{}, filter.ActionAllow, e)
+		}
+		return e
 	}
 	q := g.query(filter.Chat, a, ru, &m.Event, func() *policy.Input { return g.input(ru, a, roomID) })
 	o.after = &afterwards{g: g, q: q, keeps: m.Retention, trace: m.Event.Trace}
