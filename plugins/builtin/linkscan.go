@@ -101,7 +101,7 @@ func (s *linkScan) url(i int) (link, bool) {
 		case n == 0, n == 1 && to-i < 2: // "http: it is slow"
 			return link{}, false
 		default:
-			l.to, l.host = s.ends[n-1].text, s.ends[n-1].host
+			l.to, l.host = s.ends[n-1].text, s.existing(n)
 			l.odd = odd(s.text[min(l.to, end):end])
 		}
 		if strings.IndexByte(s.text[to:end], '%') >= 0 {
@@ -111,6 +111,30 @@ func (s *linkScan) url(i int) (link, bool) {
 	l.to = s.rest(l.to)
 	s.at, s.done = l.to, l.to
 	return l, true
+}
+
+// existing is how long the name of n labels is in s.host, without what follows in
+// a text that puts no space behind it: "https://example.com。很好" cannot lead
+// anywhere, so what people see counts. Labels in ASCII stay, since new top-level
+// domains come up.
+func (s *linkScan) existing(n int) int {
+	for m := n; m >= 2; m-- {
+		begin, end := s.ends[m-2].host+1, s.ends[m-1].host
+		top := s.host[begin:end]
+		plain := 0
+		for plain < len(top) && top[plain] < utf8.RuneSelf {
+			plain++
+		}
+		switch {
+		case topLevel()[string(top)]:
+			return end
+		case plain == len(top):
+			return s.ends[n-1].host
+		case topLevel()[string(top[:plain])]:
+			return begin + plain
+		}
+	}
+	return s.ends[n-1].host
 }
 
 // odd reports whether there is more behind a name than a port and punctuation:

@@ -60,8 +60,11 @@ func newRepeats(c RepeatsConfig) (filter.Judge, error) {
 		key              string
 		value, low, high int
 	}{
-		{"max", c.Max, 1, 63}, {"similar", c.Similar, 1, 100}, {"min_length", c.MinLength, 0, 1 << 20},
-		{"users", c.Users, 1, 10_000_000}, {"remember", c.Remember, 1, 64},
+		{"max", c.Max, 1, 63},
+		{"similar", c.Similar, 1, 100},
+		{"min_length", c.MinLength, 0, 1 << 20},
+		{"users", c.Users, 1, 10_000_000},
+		{"remember", c.Remember, 1, 64},
 	} {
 		if k.value < k.low || k.value > k.high {
 			errs = append(errs, filter.At("/"+k.key, fmt.Sprintf("%d is not from %d to %d", k.value, k.low, k.high)))

@@ -75,8 +75,17 @@ func TestRepeatsSeeThroughSmallChanges(t *testing.T) {
 func TestRepeatsOfWhatHasNoLetters(t *testing.T) {
 	judge := build(t, "repeats", `{"max":1,"min_length":1}`)
 	for _, c := range []struct{ text, want string }{
-		{"!!!", "ok"}, {"???", "ok"}, {"!!!", "reject repeats"}, {"😀", "ok"}, {"🎉", "ok"}, {"😀", "reject repeats"},
-		{"你好", "ok"}, {"你好吗", "ok"}, {"你好", "reject repeats"}, {"", "ok"}, {"", "ok"},
+		{"!!!", "ok"},
+		{"???", "ok"},
+		{"!!!", "reject repeats"},
+		{"😀", "ok"},
+		{"🎉", "ok"},
+		{"😀", "reject repeats"},
+		{"你好", "ok"},
+		{"你好吗", "ok"},
+		{"你好", "reject repeats"},
+		{"", "ok"},
+		{"", "ok"},
 	} {
 		if got := told(t, judge, chat(c.text)); got != c.want {
 			t.Errorf("%q: %s, want %s", c.text, got, c.want)
