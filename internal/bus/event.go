@@ -77,6 +77,7 @@ type Event struct {
 	Notice NoticeKind
 	From   uint64
 	To     uint64
+	Anew   bool // NoticeEpoch: nothing of the old epoch holds, and numbers may begin anew
 }
 
 // Sequenced reports whether the event has a place in the room's stream.

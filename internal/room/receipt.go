@@ -87,7 +87,7 @@ func (p *receipt) Published(res bus.Result) {
 		})
 		p.after.published(res)
 	default:
-		r.after(res.Position, func() { p.settle(func() { p.accept(res) }) })
+		r.after(res.Position, func() { p.settle(func() { p.stored(res) }) })
 	}
 }
 
@@ -108,6 +108,23 @@ func (p *receipt) settle(tell func()) {
 		f()
 	}
 	s.end()
+}
+
+// stored acks the message in its place, unless a failover has dropped it since:
+// then nobody knows whether it will be there in the end, and the client has to
+// send it again under its key. Room.mu is held.
+func (p *receipt) stored(res bus.Result) {
+	r := p.seat.room
+	if res.Seq == 0 || !r.placed || !r.void(res.Position) {
+		p.accept(res)
+		return
+	}
+	res.Err = bus.ErrUnknownOutcome
+	r.reg.stats.PublishFailed.Add(1)
+	e := refusal(res.Err, r.id)
+	r.reg.endTale(&p.tale, p.event, &res, made(p.changed), e)
+	p.ack(Accepted{}, e)
+	p.after.published(res)
 }
 
 // accept acks the message, and tells who may want to take it back where it is.

@@ -26,6 +26,7 @@ type Room struct {
 	pos     bus.Position // what has been queued to the seats so far
 	placed  bool         // pos is known
 	passed  string       // the epoch before pos.Epoch
+	forked  uint64       // the last seq of passed that holds; what was beyond is void
 	count   int          // members over all instances, as last heard
 	version uint64       // of the member list, as last heard
 	waiting []waiter     // acks for messages that have not come by yet, by seq
@@ -199,9 +200,12 @@ func (r *Room) note(e *bus.Event) {
 	case bus.Notice:
 		switch e.Notice {
 		case bus.NoticeEpoch:
-			// Its numbers go on from To, or begin anew where everything was lost:
-			// the first event of it will tell.
-			r.passed, r.pos = r.pos.Epoch, bus.Position{Epoch: e.Epoch}
+			// Its numbers go on from To, or begin anew where everything was lost.
+			r.passed, r.forked = r.pos.Epoch, e.To
+			r.pos = bus.Position{Epoch: e.Epoch, Seq: min(r.pos.Seq, e.To)}
+			if e.Anew {
+				r.forked, r.pos.Seq = 0, 0
+			}
 			r.version = 0
 		case bus.NoticeLost:
 			if e.To > r.pos.Seq && e.Epoch == r.pos.Epoch {
@@ -264,12 +268,21 @@ func (r *Room) after(pos bus.Position, done func()) {
 	r.waiting[i] = waiter{pos, done}
 }
 
-// reached reports whether pos has been queued to the seats. mu is held.
+// reached reports whether pos has been queued to the seats, or never will be. mu
+// is held.
 func (r *Room) reached(pos bus.Position) bool {
-	if pos.Epoch == r.pos.Epoch {
+	switch pos.Epoch {
+	case r.pos.Epoch:
 		return pos.Seq <= r.pos.Seq
+	case r.passed: // what holds of it comes by under the new epoch, if it has not yet
+		return pos.Seq <= r.pos.Seq || r.void(pos)
 	}
-	return pos.Epoch == r.passed
+	return false
+}
+
+// void reports whether pos is of what a fork dropped. mu is held.
+func (r *Room) void(pos bus.Position) bool {
+	return pos.Epoch == r.passed && pos.Epoch != r.pos.Epoch && pos.Seq > r.forked
 }
 
 // flushWaiting releases the acks whose place has been reached. mu is held.

@@ -265,6 +265,62 @@ func TestAnUnknownOutcomeIsSeenAfterAll(t *testing.T) {
 	}
 }
 
+// A new epoch does not answer for what the old one stored: what holds of it is
+// acked when it comes by, and what was dropped has an unknown outcome.
+func TestAcksAcrossAFork(t *testing.T) {
+	for name, c := range map[string]struct {
+		stored uint64 // in the old epoch, which ends at 2
+		anew   bool
+		then   *bus.Event // what comes by
+		want   string
+	}{
+		"it holds":        {2, false, chat("f", 2), "joined,chat 1,notice,ack 2,chat 3"},
+		"it was dropped":  {3, false, nil, "joined,chat 1,notice,unavailable unknown,chat 3"},
+		"all was dropped": {2, true, nil, "joined,chat 1,notice,unavailable unknown,chat 3"},
+		"it came before":  {1, false, nil, "joined,chat 1,notice,ack 1,chat 3"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := &scripted{at: bus.Position{Epoch: "e"}}
+			g := registry(t, b, kept)
+			b.enter = func() (*bus.Entered, error) { return &bus.Entered{Position: bus.Position{Epoch: "e"}}, nil }
+			var own *bus.Message
+			var receipt bus.Receipt
+			b.publish = func(m *bus.Message, r bus.Receipt) error { own, receipt = m, r; return nil }
+			sink := &ear{}
+			seat, err := g.Join(t.Context(), actor("a"), sink, "r", nil, func(*bus.Entered) *wire.Frame { return (&wire.Joined{}).Frame() })
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := seat.Publish(Chat{Message: []byte(`1`)}, func(r Accepted, e *wire.Error) {
+				if e != nil {
+					sink.heard = append(sink.heard, fmt.Sprint(e.Code, " ", e.Outcome))
+					return
+				}
+				sink.heard = append(sink.heard, fmt.Sprint("ack ", r.Seq))
+			}); err != nil {
+				t.Fatal(err)
+			}
+			g.Deliver(chat("e", 1))
+			notice := epochNotice("f", 2)
+			notice.Anew = c.anew
+			g.Deliver(notice)
+			receipt.Published(bus.Result{Position: bus.Position{Epoch: "e", Seq: c.stored}, ID: own.Event.ID})
+			if c.then != nil {
+				e := own.Event
+				e.Position = c.then.Position
+				g.Deliver(&e)
+			}
+			g.Deliver(chat("f", 3))
+			if got := strings.Join(sink.heard, ","); got != c.want {
+				t.Errorf("heard %s, want %s", got, c.want)
+			}
+			if err := seat.Drained(t.Context()); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
 func TestABusyRoomCannotFillAJoin(t *testing.T) {
 	b := &scripted{at: bus.Position{Epoch: "e"}}
 	g := registry(t, b, kept)

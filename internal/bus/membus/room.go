@@ -179,7 +179,7 @@ func (r *room) deliver(e *bus.Event) {
 			if sub.last.Epoch != e.Epoch && sub.last.Epoch != "" {
 				h.Deliver(&bus.Event{
 					Kind: bus.Notice, Room: r.name, Notice: bus.NoticeEpoch,
-					Position: bus.Position{Epoch: e.Epoch}, To: sub.last.Seq,
+					Position: bus.Position{Epoch: e.Epoch}, To: sub.last.Seq, Anew: true,
 				})
 			}
 			sub.last = e.Position

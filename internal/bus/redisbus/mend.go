@@ -202,7 +202,7 @@ func (r *room) newEpoch(now *state) {
 	r.bus.stats.Epochs.Add(1)
 	r.bus.handler.Deliver(&bus.Event{
 		Kind: bus.Notice, Room: r.name, Notice: bus.NoticeEpoch, Time: time.Now().UnixMilli(),
-		Position: bus.Position{Epoch: now.Epoch}, To: to,
+		Position: bus.Position{Epoch: now.Epoch}, To: to, Anew: now.shared < 0,
 	})
 }
 
