@@ -129,7 +129,10 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	id, authErr := g.present(r, ep)
-	s := &session{gw: g, id: g.connectionID(), ip: adm.ClientIP.String(), bound: bus.BoundAddr(adm.ClientIP), leave: adm.Release}
+	s := &session{gw: g, id: g.connectionID(), ip: adm.ClientIP.String(), leave: adm.Release}
+	if s.bound = s.ip; adm.ClientIP.Is6() {
+		s.bound = bus.BoundAddr(adm.ClientIP)
+	}
 	s.ep.Store(ep)
 	conn, err := g.opt.Sockets.Upgrade(w, r, ep.Socket)
 	if err != nil {

@@ -3,6 +3,7 @@ package gateway
 import (
 	"bytes"
 	"context"
+	"slices"
 	"time"
 
 	"github.com/wsrelay/relay/auth"
@@ -69,7 +70,7 @@ func (s *session) mayEnter(roomID string) *wire.Error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if _, in := s.seats[roomID]; !in && ep.RoomsPerConnection > 0 && len(s.seats) >= ep.RoomsPerConnection {
+	if find(s.seats, roomID) == nil && ep.RoomsPerConnection > 0 && len(s.seats) >= ep.RoomsPerConnection {
 		return &wire.Error{Code: wire.RateLimited, RoomID: roomID, Message: "this connection is in as many rooms as it may be; exit one first"}
 	}
 	return nil
@@ -87,9 +88,9 @@ func (s *session) take(ctx context.Context, seat *room.Seat, e *wire.Error) *wir
 		return nil
 	}
 	if s.seats == nil {
-		s.seats = make(map[string]*room.Seat, 1)
+		s.seats = make(seats, 0, 1)
 	}
-	s.seats[seat.Room()] = seat
+	s.seats = append(s.seats, seat)
 	s.mu.Unlock()
 	return nil
 }
@@ -166,7 +167,7 @@ func (s *session) exit(ctx context.Context, req *wire.Request) *wire.Error {
 		return notMember(req.RoomID)
 	}
 	s.mu.Lock()
-	delete(s.seats, seat.Room())
+	s.seats.remove(seat)
 	s.mu.Unlock()
 	seat.Leave(ctx, false)
 	s.conn.Send((&wire.Exited{ID: req.ID, RoomID: seat.Room()}).Frame())
@@ -240,11 +241,7 @@ func (s *session) authenticate(ctx context.Context, req *wire.Request) *wire.Err
 func (s *session) snapshot() []*room.Seat {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	list := make([]*room.Seat, 0, len(s.seats))
-	for _, seat := range s.seats {
-		list = append(list, seat)
-	}
-	return list
+	return slices.Clone(s.seats)
 }
 
 func notMember(roomID []byte) *wire.Error {

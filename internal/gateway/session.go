@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -39,7 +40,6 @@ type session struct {
 
 	// Touched by Message and what it starts while the socket is paused; never by
 	// two goroutines at once.
-	req     wire.Request
 	claimed bool   // the client's own word for itself has been heard
 	alias   string // the id that a guest gave itself, before any prefix
 	rate    bucket
@@ -49,11 +49,11 @@ type session struct {
 	outsideLane room.Lane    // messages for rooms that the session is not in
 
 	mu      sync.Mutex
-	seats   map[string]*room.Seat // guarded by mu
-	closed  bool                  // guarded by mu
-	timer   *time.Timer           // deadline of the first auth, then the credential's end; guarded by mu
-	warned  bool                  // expiring was sent for the current credential; guarded by mu
-	goneFor string                // set when we close the socket for good, so that grace does not apply; guarded by mu
+	seats   seats       // guarded by mu
+	closed  bool        // guarded by mu
+	timer   *time.Timer // deadline of the first auth, then the credential's end; guarded by mu
+	warned  bool        // expiring was sent for the current credential; guarded by mu
+	goneFor string      // set when we close the socket for good, so that grace does not apply; guarded by mu
 }
 
 // ID is the connection's id; socket names it to those who follow a frame.
@@ -103,9 +103,33 @@ func (s *session) become(id *auth.Identity) *wire.Error {
 	return nil
 }
 
+// requests are what requests are read into: a quiet session holds none. Nothing of
+// one is kept after Message.
+var requests = sync.Pool{New: func() any { return new(wire.Request) }}
+
+// seats are where a session sits. Most sit in one room or a few, and most sessions
+// are quiet: a list is smaller than a map, and found as fast.
+type seats []*room.Seat
+
+func find[T string | []byte](l seats, roomID T) *room.Seat {
+	for _, s := range l {
+		if s.Room() == string(roomID) {
+			return s
+		}
+	}
+	return nil
+}
+
+func (l *seats) remove(seat *room.Seat) {
+	if i := slices.Index(*l, seat); i >= 0 {
+		*l = slices.Delete(*l, i, i+1)
+	}
+}
+
 // Message implements socket.Handler: one request.
 func (s *session) Message(data []byte) {
-	req := &s.req
+	req := requests.Get().(*wire.Request)
+	defer requests.Put(req)
 	e := wire.Parse(data, req)
 	now := time.Now()
 	if wait := s.rate.take(s.ep.Load().Requests, now); wait > 0 { // what makes no sense counts as well
@@ -261,9 +285,7 @@ func (s *session) Send(f *wire.Frame) { s.conn.Send(f) }
 // Evicted implements room.Sink.
 func (s *session) Evicted(seat *room.Seat, reason string) {
 	s.mu.Lock()
-	if s.seats[seat.Room()] == seat {
-		delete(s.seats, seat.Room())
-	}
+	s.seats.remove(seat)
 	s.mu.Unlock()
 	s.conn.Send((&wire.Exited{RoomID: seat.Room(), Reason: reason}).Frame())
 }
@@ -271,5 +293,5 @@ func (s *session) Evicted(seat *room.Seat, reason string) {
 func (s *session) seat(roomID []byte) *room.Seat {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.seats[string(roomID)]
+	return find(s.seats, roomID)
 }
