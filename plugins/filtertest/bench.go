@@ -23,14 +23,22 @@ type Speed struct {
 	Messages, Failed    int
 	Took                time.Duration
 	P50, P99, P999, Max time.Duration // from being handed over to the verdict
+
+	// CPU is the plugin's process's time for all messages together; 0 for one in
+	// process, and where the system does not tell.
+	CPU time.Duration
 }
 
 // PerSecond is the rate of messages.
 func (s Speed) PerSecond() float64 { return float64(s.Messages) / s.Took.Seconds() }
 
 func (s Speed) String() string {
-	return fmt.Sprintf("%.0f messages/s, p50 %v, p99 %v, p99.9 %v, max %v, %d without a verdict",
-		s.PerSecond(), s.P50.Round(time.Microsecond), s.P99.Round(time.Microsecond), s.P999.Round(time.Microsecond), s.Max.Round(time.Microsecond), s.Failed)
+	cpu := ""
+	if s.CPU > 0 {
+		cpu = fmt.Sprintf("plugin's CPU %.1f µs a message, ", float64(s.CPU.Nanoseconds())/1e3/float64(max(1, s.Messages)))
+	}
+	return fmt.Sprintf("%.0f messages/s, p50 %v, p99 %v, p99.9 %v, max %v, %s%d without a verdict",
+		s.PerSecond(), s.P50.Round(time.Microsecond), s.P99.Round(time.Microsecond), s.P999.Round(time.Microsecond), s.Max.Round(time.Microsecond), cpu, s.Failed)
 }
 
 // Bench loads a filter and measures how long verdicts take.
@@ -51,6 +59,7 @@ func Bench(ctx context.Context, s *Subject, l Load) (Speed, error) {
 		first  error           // guarded by mu
 		work   sync.WaitGroup
 	)
+	used := s.used()
 	begin := time.Now()
 	defer time.AfterFunc(l.For, func() { over.Store(true) }).Stop()
 	for i := range l.Senders {
@@ -78,10 +87,21 @@ func Bench(ctx context.Context, s *Subject, l Load) (Speed, error) {
 	}
 	work.Wait()
 	took := time.Since(begin)
+	cpu := max(0, s.used()-used) // below 0 when the process was replaced
 	if first != nil {
 		return Speed{}, first
 	}
 	slices.Sort(all)
 	at := func(p float64) time.Duration { return all[min(len(all)-1, int(p*float64(len(all))))] }
-	return Speed{Messages: len(all), Failed: int(failed.Load()), Took: took, P50: at(.5), P99: at(.99), P999: at(.999), Max: all[len(all)-1]}, nil
+	return Speed{Messages: len(all), Failed: int(failed.Load()), Took: took, P50: at(.5), P99: at(.99), P999: at(.999), Max: all[len(all)-1], CPU: cpu}, nil
+}
+
+// used is the processor time of the subject's process so far.
+func (s *Subject) used() time.Duration {
+	st := s.host.Status()
+	if len(st) == 0 || st[0].PID == 0 {
+		return 0
+	}
+	d, _ := processorTime(st[0].PID) // 0 where nobody knows
+	return d
 }

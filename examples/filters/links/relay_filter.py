@@ -176,7 +176,7 @@ def serve(judge, name, version="1", configure=None, schema="", events=("chat",),
     # Two calls beside the session; a session has threads of its own.
     server = grpc.server(concurrent.futures.ThreadPoolExecutor(8), options=[("grpc.max_receive_message_length", 64 << 20)])
     server.add_generic_rpc_handlers((_handlers(_Servicer(judge, describe, configure or refuse)),))
-    path = os.path.join(os.environ.get("PLUGIN_UNIX_SOCKET_DIR", "/tmp"), f"{name}-{os.getpid()}.sock")
+    path = os.path.join(os.environ["PLUGIN_UNIX_SOCKET_DIR"], "filter.sock")  # of this process alone; paths of sockets are short
     server.add_insecure_port("unix:" + path)
     server.start()
     print(f"1|1|unix|{path}|grpc", flush=True)

@@ -77,7 +77,7 @@ function serve({ name, version = "1", judge, configure, schema = "", events = ["
 
   const server = new grpc.Server({ "grpc.max_receive_message_length": 64 << 20 });
   server.addService(proto.Filter.service, service);
-  const socket = path.join(process.env.PLUGIN_UNIX_SOCKET_DIR || "/tmp", `${name}-${process.pid}.sock`);
+  const socket = path.join(process.env.PLUGIN_UNIX_SOCKET_DIR, "filter.sock"); // of this process alone; paths of sockets are short
   server.bindAsync("unix:" + socket, grpc.ServerCredentials.createInsecure(), (err) => {
     if (err) {
       console.error(err.message);
