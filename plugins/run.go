@@ -46,7 +46,7 @@ func (r *run) call(s *stage) *call {
 	c := &call{run: r, stage: s, at: r.at, msg: r.message(s), start: time.Now()}
 	c.mode = s.mode(c.msg.User.ID)
 	c.msg.DryRun = c.mode == Observe
-	step := room.Step{Filter: s.opts.Name, Mode: c.mode.String(), Start: c.start, Plugin: s.unit != nil}
+	step := room.Step{Filter: s.opts.Name, Mode: c.mode.String(), Start: c.start, Plugin: s.unit != nil, Traces: s.desc.Traces}
 	if r.q.Sampled {
 		span := spanID()
 		step.SpanID = span

@@ -9,7 +9,7 @@ import (
 // Proto is d on the wire.
 func (d Description) Proto() *pb.DescribeResponse {
 	p := &pb.DescribeResponse{
-		Name: valid(d.Name), Version: valid(d.Version), ConfigSchema: valid(string(d.Schema)), Stateless: d.Stateless,
+		Name: valid(d.Name), Version: valid(d.Version), ConfigSchema: valid(string(d.Schema)), Stateless: d.Stateless, Traces: d.Traces,
 		Needs:    &pb.Needs{Recent: count(d.Needs.Recent), Ip: d.Needs.IP},
 		MaxBatch: count(d.MaxBatch), MaxInFlight: count(d.MaxInFlight),
 	}
@@ -32,7 +32,7 @@ func (d Description) Proto() *pb.DescribeResponse {
 // contract's defaults for what it leaves out and its bounds on what it claims.
 func DescriptionFromProto(p *pb.DescribeResponse) Description {
 	d := Description{
-		Name: p.GetName(), Version: p.GetVersion(), Stateless: p.GetStateless(),
+		Name: p.GetName(), Version: p.GetVersion(), Stateless: p.GetStateless(), Traces: p.GetTraces(),
 		Needs:    Needs{Claims: p.GetNeeds().GetClaims(), Recent: int(min(p.GetNeeds().GetRecent(), MaxRecent)), IP: p.GetNeeds().GetIp()},
 		MaxBatch: bound(p.GetMaxBatch(), MaxBatch), MaxInFlight: bound(p.GetMaxInFlight(), MaxInFlight),
 	}

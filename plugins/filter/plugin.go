@@ -41,6 +41,10 @@ type Plugin struct {
 	// then asks the next one about what it was at.
 	Stateless bool
 
+	// Traces says that the plugin makes spans of its own, as children of
+	// Message.Traceparent. relay then draws none in its place.
+	Traces bool
+
 	Needs Needs
 
 	// MaxBatch and MaxInFlight lower the number of messages in a batch (64) and
@@ -209,6 +213,7 @@ type Description struct {
 	Actions       []Action
 	Sanctions     []SanctionKind
 	Stateless     bool
+	Traces        bool
 	Needs         Needs
 	MaxBatch      int
 	MaxInFlight   int
@@ -222,7 +227,7 @@ func (p Plugin) Describe() (Description, error) {
 	p = p.described()
 	d := Description{
 		Name: p.Name, Version: p.Version, Events: p.Events, Actions: p.Actions, Sanctions: p.Sanctions,
-		Stateless: p.Stateless, Needs: p.Needs, MaxBatch: p.MaxBatch, MaxInFlight: p.MaxInFlight,
+		Stateless: p.Stateless, Traces: p.Traces, Needs: p.Needs, MaxBatch: p.MaxBatch, MaxInFlight: p.MaxInFlight,
 	}
 	if p.Config != nil {
 		var err error

@@ -314,8 +314,11 @@ type DescribeResponse struct {
 	Needs     *Needs `protobuf:"bytes,8,opt,name=needs,proto3" json:"needs,omitempty"`
 	// The most messages in one batch, and at work at a time. 0: relay's own
 	// limits, 64 and 1024. Larger values than those are lowered.
-	MaxBatch      uint32 `protobuf:"varint,9,opt,name=max_batch,json=maxBatch,proto3" json:"max_batch,omitempty"`
-	MaxInFlight   uint32 `protobuf:"varint,10,opt,name=max_in_flight,json=maxInFlight,proto3" json:"max_in_flight,omitempty"`
+	MaxBatch    uint32 `protobuf:"varint,9,opt,name=max_batch,json=maxBatch,proto3" json:"max_batch,omitempty"`
+	MaxInFlight uint32 `protobuf:"varint,10,opt,name=max_in_flight,json=maxInFlight,proto3" json:"max_in_flight,omitempty"`
+	// The plugin makes spans of its own, under the traceparent of a message. relay
+	// then draws none in its place.
+	Traces        bool `protobuf:"varint,11,opt,name=traces,proto3" json:"traces,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -418,6 +421,13 @@ func (x *DescribeResponse) GetMaxInFlight() uint32 {
 		return x.MaxInFlight
 	}
 	return 0
+}
+
+func (x *DescribeResponse) GetTraces() bool {
+	if x != nil {
+		return x.Traces
+	}
+	return false
 }
 
 // Needs is what a message is to bring along beyond what is always there; relay
@@ -1754,7 +1764,7 @@ const file_filter_proto_rawDesc = "" +
 	"\n" +
 	"\ffilter.proto\x12\x0frelay.filter.v1\"4\n" +
 	"\x0fDescribeRequest\x12!\n" +
-	"\fhost_version\x18\x01 \x01(\tR\vhostVersion\"\x93\x03\n" +
+	"\fhost_version\x18\x01 \x01(\tR\vhostVersion\"\xab\x03\n" +
 	"\x10DescribeResponse\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12#\n" +
@@ -1766,7 +1776,8 @@ const file_filter_proto_rawDesc = "" +
 	"\x05needs\x18\b \x01(\v2\x16.relay.filter.v1.NeedsR\x05needs\x12\x1b\n" +
 	"\tmax_batch\x18\t \x01(\rR\bmaxBatch\x12\"\n" +
 	"\rmax_in_flight\x18\n" +
-	" \x01(\rR\vmaxInFlight\"G\n" +
+	" \x01(\rR\vmaxInFlight\x12\x16\n" +
+	"\x06traces\x18\v \x01(\bR\x06traces\"G\n" +
 	"\x05Needs\x12\x16\n" +
 	"\x06claims\x18\x01 \x03(\tR\x06claims\x12\x16\n" +
 	"\x06recent\x18\x02 \x01(\rR\x06recent\x12\x0e\n" +
