@@ -32,16 +32,19 @@ unit:
 	ulimit -n "$$(ulimit -Hn)"; $(TOOL) gotestsum --format pkgname -- -race -timeout 15m ./...
 
 # Longer than make test: what docs/reliability.md reports.
-RUNS ?= 3
-.PHONY: reliability
+.PHONY: reliability reliability-more
 reliability:
-	ulimit -n "$$(ulimit -Hn)"; $(GO) test ./internal/verify -run TestFaults -v -timeout 3h -faults.repeat $(RUNS)
+	ulimit -n "$$(ulimit -Hn)"; $(GO) test ./internal/verify -run TestFaults -v -timeout 6h -faults.repeat $(or $(RUNS),20)
+
+reliability-more:
+	ulimit -n "$$(ulimit -Hn)"; $(GO) test ./internal/verify -run 'TestTwoFaultsAtOnce|TestACrowd|TestReconnectStorm|TestTheLast|TestNoGhost' -v -timeout 1h \
+		-faults.mix 10m -crowd 2000 -storm 5000
 
 # What docs/performance.md reports: a relay, a Redis and the load share this machine, so leave it alone meanwhile.
 .PHONY: bench profile
 BENCH ?= latency,mid,big,many,cross,crosslat,idle,start
 bench:
-	ulimit -n "$$(ulimit -Hn)"; $(GO) test ./internal/bench -run TestTable -v -timeout 2h -table $(RUNS) -table.scenarios $(BENCH)
+	ulimit -n "$$(ulimit -Hn)"; $(GO) test ./internal/bench -run TestTable -v -timeout 2h -table $(or $(RUNS),5) -table.scenarios $(BENCH)
 
 # Two relays, Redis, Jaeger and a balancer on this machine, with some messages to look at.
 .PHONY: demo
