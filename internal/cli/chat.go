@@ -84,7 +84,7 @@ func (c *chat) run(ctx context.Context, in io.Reader, out io.Writer) error {
 	defer restore()
 	input := make(chan string)
 	go func() {
-		defer c.exit()
+		defer close(input) // what was typed before is still sent
 		for {
 			line, err := lines()
 			if err != nil {
@@ -174,8 +174,8 @@ func (c *chat) idle(ctx context.Context, input <-chan string, d time.Duration) b
 			return true
 		case <-ctx.Done():
 			return false
-		case line := <-input:
-			if strings.TrimSpace(line) == "/quit" {
+		case line, more := <-input:
+			if !more || strings.TrimSpace(line) == "/quit" {
 				return false
 			}
 			c.say("— not sent, we are not connected: %s", line)
@@ -209,7 +209,10 @@ func (c *chat) talk(ctx context.Context, conn *client.Conn, input <-chan string)
 	c.mu.Unlock()
 	for {
 		select {
-		case line := <-input:
+		case line, more := <-input:
+			if !more {
+				line = "/quit"
+			}
 			if done := c.line(ctx, conn, line); done {
 				return nil
 			}

@@ -25,8 +25,7 @@ type Room struct {
 	members map[string]*presence
 	pos     bus.Position // what has been queued to the seats so far
 	placed  bool         // pos is known
-	passed  string       // the epoch before pos.Epoch
-	forked  uint64       // the last seq of passed that holds; what was beyond is void
+	passed  []fork       // epochs before pos.Epoch, the newest last
 	count   int          // members over all instances, as last heard
 	version uint64       // of the member list, as last heard
 	waiting []waiter     // acks for messages that have not come by yet, by seq
@@ -201,11 +200,15 @@ func (r *Room) note(e *bus.Event) {
 		switch e.Notice {
 		case bus.NoticeEpoch:
 			// Its numbers go on from To, or begin anew where everything was lost.
-			r.passed, r.forked = r.pos.Epoch, e.To
-			r.pos = bus.Position{Epoch: e.Epoch, Seq: min(r.pos.Seq, e.To)}
+			holds := e.To
 			if e.Anew {
-				r.forked, r.pos.Seq = 0, 0
+				holds = 0
 			}
+			for i := range r.passed {
+				r.passed[i].holds = min(r.passed[i].holds, holds)
+			}
+			r.passed = append(r.passed[max(0, len(r.passed)-maxPassed+1):], fork{r.pos.Epoch, holds})
+			r.pos = bus.Position{Epoch: e.Epoch, Seq: min(r.pos.Seq, holds)}
 			r.version = 0
 		case bus.NoticeLost:
 			if e.To > r.pos.Seq && e.Epoch == r.pos.Epoch {
@@ -268,21 +271,39 @@ func (r *Room) after(pos bus.Position, done func()) {
 	r.waiting[i] = waiter{pos, done}
 }
 
-// reached reports whether pos has been queued to the seats, or never will be. mu
-// is held.
+// fork is an epoch that another one has followed.
+type fork struct {
+	epoch string
+	holds uint64 // its last seq that is still so; what was beyond is void
+}
+
+// maxPassed is how many epochs a room remembers. Acks of older ones have an
+// unknown outcome.
+const maxPassed = 8
+
+// reached reports whether pos has been queued to the seats, or never will be:
+// what holds of an epoch that has passed comes by under the new one. mu is held.
 func (r *Room) reached(pos bus.Position) bool {
-	switch pos.Epoch {
-	case r.pos.Epoch:
-		return pos.Seq <= r.pos.Seq
-	case r.passed: // what holds of it comes by under the new epoch, if it has not yet
+	if pos.Epoch == r.pos.Epoch || r.passing(pos.Epoch) != nil {
 		return pos.Seq <= r.pos.Seq || r.void(pos)
 	}
-	return false
+	return false // of an epoch that is still to come
 }
 
 // void reports whether pos is of what a fork dropped. mu is held.
 func (r *Room) void(pos bus.Position) bool {
-	return pos.Epoch == r.passed && pos.Epoch != r.pos.Epoch && pos.Seq > r.forked
+	f := r.passing(pos.Epoch)
+	return f != nil && pos.Epoch != r.pos.Epoch && pos.Seq > f.holds
+}
+
+// passing finds an epoch among those that have passed. mu is held.
+func (r *Room) passing(epoch string) *fork {
+	for i := range r.passed {
+		if r.passed[i].epoch == epoch {
+			return &r.passed[i]
+		}
+	}
+	return nil
 }
 
 // flushWaiting releases the acks whose place has been reached. mu is held.

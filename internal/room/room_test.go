@@ -321,6 +321,53 @@ func TestAcksAcrossAFork(t *testing.T) {
 	}
 }
 
+// An ack that waits is answered whatever epochs come before its message does.
+func TestAnAckOutlivesTwoForks(t *testing.T) {
+	for name, c := range map[string]struct {
+		second uint64 // where the second epoch ends
+		want   string
+	}{
+		"it holds":                   {5, "joined,chat 1,notice,notice,ack 3"},
+		"the second fork dropped it": {2, "joined,chat 1,notice,notice,unavailable unknown,chat 3"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := &scripted{at: bus.Position{Epoch: "e"}}
+			g := registry(t, b, kept)
+			b.enter = func() (*bus.Entered, error) { return &bus.Entered{Position: bus.Position{Epoch: "e"}}, nil }
+			var own *bus.Message
+			var receipt bus.Receipt
+			b.publish = func(m *bus.Message, r bus.Receipt) error { own, receipt = m, r; return nil }
+			sink := &ear{}
+			seat, err := g.Join(t.Context(), actor("a"), sink, "r", nil, func(*bus.Entered) *wire.Frame { return (&wire.Joined{}).Frame() })
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := seat.Publish(Chat{Message: []byte(`1`)}, func(r Accepted, e *wire.Error) {
+				if e != nil {
+					sink.heard = append(sink.heard, fmt.Sprint(e.Code, " ", e.Outcome))
+					return
+				}
+				sink.heard = append(sink.heard, fmt.Sprint("ack ", r.Seq))
+			}); err != nil {
+				t.Fatal(err)
+			}
+			g.Deliver(chat("e", 1))
+			g.Deliver(epochNotice("f", 4))
+			receipt.Published(bus.Result{Position: bus.Position{Epoch: "e", Seq: 3}, ID: own.Event.ID})
+			g.Deliver(epochNotice("g", c.second))
+			e := own.Event
+			e.Position = bus.Position{Epoch: "g", Seq: 3}
+			g.Deliver(&e)
+			if got := strings.Join(sink.heard, ","); got != c.want {
+				t.Errorf("heard %s, want %s", got, c.want)
+			}
+			if err := seat.Drained(t.Context()); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
 func TestABusyRoomCannotFillAJoin(t *testing.T) {
 	b := &scripted{at: bus.Position{Epoch: "e"}}
 	g := registry(t, b, kept)

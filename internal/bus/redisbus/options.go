@@ -1,10 +1,12 @@
 package redisbus
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/url"
 	"strings"
 	"time"
@@ -153,6 +155,16 @@ func (o *Options) resolve() (*redis.UniversalOptions, error) {
 	default:
 		if err := o.parseURL(u); err != nil {
 			return nil, err
+		}
+	}
+	if u.TLSConfig == nil { // else the library's own dialer does both
+		d := net.Dialer{Timeout: o.Timings.Dial, KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 30 * time.Second, Interval: 5 * time.Second, Count: 3}}
+		u.Dialer = func(ctx context.Context, network, addr string) (net.Conn, error) {
+			c, err := d.DialContext(ctx, network, addr)
+			if err != nil {
+				return nil, err
+			}
+			return quietly(c), nil
 		}
 	}
 	return u, nil

@@ -112,7 +112,7 @@ func (l *loop) toRead(p *polled) {
 	l.reads = append(l.reads, p)
 	if l.asleep && l.bell >= 0 {
 		l.asleep = false
-		_, _ = unix.Write(l.bell, []byte{1, 0, 0, 0, 0, 0, 0, 0}) // full would do too
+		_, _ = writeNow(l.bell, []byte{1, 0, 0, 0, 0, 0, 0, 0}) // full would do too
 	}
 }
 
@@ -167,8 +167,7 @@ func (s *shard) reader() {
 // something else is to be done; false after stop.
 func (s *shard) await(events []unix.EpollEvent) (n int, ok bool) {
 	poll := func(fd uintptr) bool {
-		n, _ = unix.EpollWait(int(fd), events, 0)
-		n = max(n, 0)
+		n = pollNow(int(fd), events)
 		return n > 0
 	}
 	s.work.Lock()

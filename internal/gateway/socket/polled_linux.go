@@ -117,7 +117,7 @@ func (p *polled) read(named bool) {
 	}
 	l := &p.place.shard.loop
 	for range turns {
-		n, err := unix.Read(p.fd, l.buf)
+		n, err := readNow(p.fd, l.buf)
 		switch {
 		case errors.Is(err, unix.EAGAIN):
 			return
@@ -318,7 +318,7 @@ func (p *polled) write(buf []byte) {
 		if b == nil {
 			return
 		}
-		n, err := unix.Write(p.fd, b)
+		n, err := writeNow(p.fd, b)
 		if !p.written(max(n, 0), err) {
 			return
 		}
