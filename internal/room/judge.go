@@ -49,7 +49,7 @@ func (g *Registry) enqueue(l *Lane, ru *rules, q *Query, m *bus.Message, publish
 		},
 		carry: func(r *Ruling) {
 			defer g.judging.Done()
-			g.consequences(q, r)
+			defer g.consequences(q, r) // after the message: a mute is for the ones that follow
 			switch r.Action {
 			case filter.ActionReject:
 				g.stats.Refused.Add(1)
