@@ -219,6 +219,9 @@ func (s *sitting) onHistory(e *client.Event) bool {
 	held := s.held
 	s.held = nil
 	for _, h := range held {
+		if h.Type == "chat" && h.Seq <= m.last {
+			continue // history was read after joined was made, and told of it already
+		}
 		s.live(h)
 	}
 	return true
