@@ -104,5 +104,5 @@ func (s *sketch) alike(t *sketch) int {
 			}
 		}
 	}
-	return same * 100 / max(filled, 1)
+	return min(99, same*100/max(filled, 1)) // only equal ones are all the same
 }
