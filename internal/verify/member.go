@@ -210,18 +210,17 @@ func (s *sitting) page() bool {
 func (s *sitting) onHistory(e *client.Event) bool {
 	m := s.m
 	for i := range e.Messages {
-		m.saw(&e.Messages[i])
+		if e.Messages[i].Seq <= s.upto { // history goes on; what is beyond joined comes live
+			m.saw(&e.Messages[i])
+		}
 	}
-	if len(e.Messages) > 0 && m.last < s.upto {
+	if len(e.Messages) > 0 && m.last < s.upto && e.Messages[0].Seq <= s.upto {
 		return s.page()
 	}
 	m.last, s.paging, m.live = max(m.last, s.upto), false, true
 	held := s.held
 	s.held = nil
 	for _, h := range held {
-		if h.Type == "chat" && h.Seq <= m.last {
-			continue // history was read after joined was made, and told of it already
-		}
 		s.live(h)
 	}
 	return true
