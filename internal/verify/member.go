@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -305,7 +306,10 @@ func (m *Member) roster(e *client.Event) {
 			m.rec.members = append(m.rec.members, u.ID)
 		}
 	case "member_joined":
-		m.rec.members = append(m.rec.members, e.User.ID)
+		// Where all was lost, and that was told, somebody may come who never went.
+		if !toldIn(m.rec.Entries) || !slices.Contains(m.rec.members, e.User.ID) {
+			m.rec.members = append(m.rec.members, e.User.ID)
+		}
 	case "member_left":
 		for i, id := range m.rec.members {
 			if id == e.User.ID {
