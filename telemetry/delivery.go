@@ -107,6 +107,9 @@ func (d *Delivery) Enqueued(conn string) {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.over {
+		return
+	}
 	d.enqueued++
 	if len(d.waiting) < maxNamed {
 		d.waiting = append(d.waiting, conn)
@@ -164,6 +167,9 @@ func (d *Delivery) Sent(members int) {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.over {
+		return
+	}
 	d.members, d.sent = members, true
 	d.finish()
 }
