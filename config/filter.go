@@ -53,10 +53,10 @@ func (o *OnError) UnmarshalText(b []byte) error {
 	return errors.New("must be allow, reject, or a map of timeout, crash, error and overload")
 }
 
-func (o *OnError) short() string { return "allow|reject" }
+func (o *OnError) shorthand() {}
 
-// shorthand is a struct that a single text may stand for.
-type shorthand interface{ short() string }
+// shorthand marks a struct that a single text may stand for.
+type shorthand interface{ shorthand() }
 
 // JSON is a value of any shape, kept as JSON for whoever knows what it means.
 type JSON struct{ raw json.RawMessage }

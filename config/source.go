@@ -16,9 +16,6 @@ type Source struct {
 
 type position struct{ line, col int }
 
-// File is the name that the configuration was loaded under.
-func (s *Source) File() string { return s.file }
-
 // Problem is a mistake found at path, at the position of the path or of the
 // nearest thing around it. A nil Source is that of a configuration without a
 // file.

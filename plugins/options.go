@@ -58,6 +58,7 @@ type Options struct {
 	Enforce float64
 
 	Events []filter.Event           // default Chat
+	All    bool                     // instead of Events: whatever the filter can judge
 	Exempt func(*policy.Input) bool // whom it does not look at; nil: nobody. It must be quick
 
 	// The most it may ever do, beside letting pass. Redact lets it take messages

@@ -49,7 +49,10 @@ func (b *builtin) release() {
 // the plugin says of itself.
 func (s *stage) limit() {
 	events := s.opts.Events
-	if len(events) == 0 {
+	switch {
+	case s.opts.All:
+		events = s.desc.Events
+	case len(events) == 0:
 		events = []filter.Event{filter.Chat}
 	}
 	for _, e := range events {

@@ -225,6 +225,18 @@ func TestMetricsTellWhatHappened(t *testing.T) {
 	}
 }
 
+func TestMetricsHaveAListenerOfTheirOwn(t *testing.T) {
+	i := start(t, open+`telemetry: {metrics: {listen: "127.0.0.1:0", path: /numbers}}`)
+	if code, body := status(t, "http://"+i.MetricsAddr().String()+"/numbers", nil); code != http.StatusOK || !strings.Contains(body, "relay_bus_up 1") {
+		t.Errorf("its own listener: %d", code)
+	}
+	for _, path := range []string{"/metrics", "/numbers"} {
+		if code, _ := status(t, "http://"+i.AdminAddr().String()+path, nil); code != http.StatusNotFound {
+			t.Errorf("the admin listener has %s: %d", path, code)
+		}
+	}
+}
+
 // debugToken is what `relay token --debug` prints.
 func debugToken(t *testing.T, key string) string {
 	t.Helper()

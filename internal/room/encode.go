@@ -1,10 +1,9 @@
 package room
 
 import (
-	"encoding/hex"
-
 	"github.com/wsrelay/relay/internal/bus"
 	"github.com/wsrelay/relay/internal/wire"
+	"github.com/wsrelay/relay/telemetry"
 )
 
 // encode makes the frame that members get for an event, nil for kinds that mean
@@ -55,23 +54,17 @@ func redactedOf(e *bus.Event) *wire.Redacted {
 	return &wire.Redacted{RoomID: e.Room, Seq: e.Seq, MessageID: e.ID, Target: e.Target, Reason: e.Reason}
 }
 
-// traceparent renders the context of a sampled message (W3C Trace Context,
-// section 3.2), empty for all others.
+// traceparent is the context of a sampled message, empty for all others.
 func traceparent(e *bus.Event) string {
-	if e.Trace.Flags&1 == 0 {
+	c := traceOf(e)
+	if !c.Sampled() {
 		return ""
 	}
-	trace := [16]byte(e.ID)
-	if e.Trace.TraceID != [16]byte{} {
-		trace = e.Trace.TraceID
-	}
-	b := make([]byte, 0, 55)
-	b = append(b, "00-"...)
-	b = hex.AppendEncode(b, trace[:])
-	b = append(b, '-')
-	b = hex.AppendEncode(b, e.Trace.SpanID[:])
-	return string(append(b, "-01"...))
+	return c.Traceparent()
 }
+
+// traceOf is the trace context that an event carries.
+func traceOf(e *bus.Event) telemetry.Context { return telemetry.Context(e.Trace).Of(e.ID) }
 
 // WireEvents turns stored events into what joined and history list, in exactly
 // the shape that they had live.

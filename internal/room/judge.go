@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/base32"
+	"encoding/hex"
 	"fmt"
 	"slices"
 	"sync"
@@ -21,22 +22,17 @@ func (ru *rules) wants(e filter.Event) bool { return ru.filters != nil && ru.fil
 
 // query describes a message to the filters.
 func (g *Registry) query(ev filter.Event, a *Actor, ru *rules, m *bus.Event, input func() *policy.Input) *Query {
+	c := traceOf(m)
 	return &Query{
 		Event: ev, ID: m.ID, Room: m.Room, Actor: a, Body: m.Body, Text: ru.policy.Text, Input: input,
-		Sampled: m.Trace.Flags&1 != 0, TraceID: traceID(m),
+		Sampled: c.Sampled(), TraceID: c.TraceID,
 	}
-}
-
-func traceID(m *bus.Event) [16]byte {
-	if m.Trace.TraceID != [16]byte{} {
-		return m.Trace.TraceID
-	}
-	return m.ID
 }
 
 // enqueue lets the filters judge a message in its place, and then publishes it,
 // or does with it as they say. publish is called with the message as the filters
-// left it; settle takes the answer when it is not published at all.
+// left it, end when it is refused or cannot be, quiet when it is to vanish or be
+// shown to its sender alone.
 func (g *Registry) enqueue(l *Lane, ru *rules, q *Query, m *bus.Message, publish func(*Ruling) *wire.Error, end func(*Ruling, *wire.Error), quiet func(*Ruling)) {
 	g.judging.Add(1)
 	l.push(&job{
@@ -105,22 +101,24 @@ func (g *Registry) askJoin(ctx context.Context, a *Actor, ru *rules, roomID stri
 // people, sanctions take force.
 func (g *Registry) consequences(q *Query, r *Ruling) {
 	for i := range r.Steps {
-		g.times.filter(&r.Steps[i], telemetry.Context{TraceID: q.TraceID, Flags: flags(q.Sampled)})
+		g.times.filter(&r.Steps[i], q.trace())
 	}
 	for _, f := range r.Flags {
 		g.stats.Flagged.Add(1)
-		g.log.Info("flagged", append([]any{"filter", f.Filter, "label", f.Label, "score", f.Score, "room", q.Room, "user", q.Actor.Identity.ID, "connection", q.Actor.Conn}, g.about(q.ID)...)...)
+		g.log.Info("flagged", append([]any{"filter", f.Filter, "label", f.Label, "score", f.Score, "room", q.Room, "user", q.Actor.Identity.ID, "connection", q.Actor.Conn}, g.about(q)...)...)
 	}
 	for _, s := range r.Sanctions {
 		g.sentence(q, s)
 	}
 }
 
-func flags(sampled bool) byte {
-	if sampled {
-		return telemetry.FlagSampled
+// trace is the context of what is judged.
+func (q *Query) trace() telemetry.Context {
+	c := telemetry.Context{TraceID: q.TraceID}
+	if q.Sampled {
+		c.Flags = telemetry.FlagSampled
 	}
-	return 0
+	return c
 }
 
 // sentence makes a filter's sanction one of the bus.
@@ -131,14 +129,17 @@ func (g *Registry) sentence(q *Query, f FilterSanction) {
 	if f.Everywhere {
 		s.Room = ""
 	}
-	s.ID = sentenceID(s, time.Now())
+	now := time.Now()
+	s.ID = sentenceID(s, now)
 	if f.For > 0 {
-		s.Until = time.Now().Add(f.For).UnixMilli()
+		s.Until = now.Add(f.For).UnixMilli()
 	}
-	g.audit(s.Kind.String(), s.By, s.Member, s.Room, s.Reason, q.ID)
 	g.aside("sanction", func(ctx context.Context) error {
-		_, err := g.bus.Sanction(ctx, s)
-		return err
+		if _, err := g.bus.Sanction(ctx, s); err != nil {
+			return err
+		}
+		g.audit(s.Kind.String(), s.By, s.Member, s.Room, s.Reason, g.about(q)...)
+		return nil
 	})
 }
 
@@ -153,22 +154,24 @@ var sanctionKinds = map[filter.SanctionKind]bus.SanctionKind{
 	filter.Warn: bus.Warn, filter.Mute: bus.Mute, filter.Kick: bus.Kick, filter.Ban: bus.Ban,
 }
 
-// audit writes the line that tells who did what to whom.
-func (g *Registry) audit(what, actor, target, room, reason string, message bus.MessageID) {
+// audit writes the line that tells who did what to whom, when it is done. more is
+// attributes of the line.
+func (g *Registry) audit(what, actor, target, room, reason string, more ...any) {
 	if i := slices.Index(auditActions[:], what); i >= 0 {
 		g.stats.audits[i].Add(1)
 	}
-	g.log.Info("audit", append([]any{"action", what, "actor", actor, "target", target, "room", room, "reason", reason}, g.about(message)...)...)
+	g.log.Info("audit", append([]any{"action", what, "actor", actor, "target", target, "room", room, "reason", reason}, more...)...)
 }
 
-// about names a message in a log line: its id is that of its trace, which the
-// line links to where there is a place to look at traces.
-func (g *Registry) about(message bus.MessageID) []any {
-	if message.IsZero() {
+// about names what was judged in a log line, with a link to its trace where there
+// is a place to look at traces.
+func (g *Registry) about(q *Query) []any {
+	if q.ID.IsZero() {
 		return nil
 	}
-	args := []any{"trace_id", message.String()}
-	if url := g.opt.Traces.URL(telemetry.Context{TraceID: message, Flags: telemetry.FlagSampled}); url != "" {
+	c := q.trace()
+	args := []any{"message", q.ID.String(), "trace_id", hex.EncodeToString(c.TraceID[:])}
+	if url := g.opt.Traces.URL(c); url != "" {
 		args = append(args, "trace", url)
 	}
 	return args
@@ -257,15 +260,17 @@ func (w *afterwards) published(res bus.Result) {
 func (w *afterwards) redact(r *Ruling) {
 	if w.pos.Seq == 0 {
 		w.g.stats.AsideDropped.Add(1)
-		w.g.log.Warn("a filter took back a message that is stored nowhere", "filter", r.Filter, "room", w.q.Room, "trace_id", w.q.ID.String())
+		w.g.log.Warn("a filter took back a message that is stored nowhere", append([]any{"filter", r.Filter, "room", w.q.Room}, w.g.about(w.q)...)...)
 		return
 	}
 	by := "filter:" + r.Filter
 	w.g.aside("redaction", func(ctx context.Context) error {
-		w.g.audit("redact", by, w.q.Actor.Identity.ID, w.q.Room, r.Reason, w.q.ID)
 		_, err := w.g.bus.Redact(ctx, &bus.Redaction{
 			Room: w.q.Room, Target: w.q.ID, Seq: w.pos.Seq, Reason: r.Reason, By: bus.Sender{Member: by}, Retention: w.keeps,
 		})
+		if err == nil {
+			w.g.audit("redact", by, w.q.Actor.Identity.ID, w.q.Room, r.Reason, w.g.about(w.q)...)
+		}
 		return err
 	})
 }

@@ -287,6 +287,26 @@ func TestSanctionsOfAVerdict(t *testing.T) {
 	}
 }
 
+// What was not done is not in the audit.
+func TestTheAuditTellsWhatIsDone(t *testing.T) {
+	for _, away := range []error{nil, bus.ErrUnavailable} {
+		c := newCourtroom(t, kept, filter.Chat)
+		c.sanction, c.away = func(*bus.Sanction) {}, away
+		c.join(t)
+		c.say(t, `1`)
+		c.filters.answer[0](&Ruling{Sanctions: []FilterSanction{{"words", filter.Sanction{Kind: filter.Mute}}}})
+		if err := c.g.Close(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		var lines, lost int64
+		c.g.Stats().Audits(func(_ string, n int64) { lines += n })
+		lost = c.g.Stats().AsideDropped.Load()
+		if done := away == nil; done != (lines == 1) || done != (lost == 0) {
+			t.Errorf("%v: %d lines, %d lost", away, lines, lost)
+		}
+	}
+}
+
 func TestASanctionIsInForce(t *testing.T) {
 	c := newCourtroom(t, kept)
 	c.join(t)

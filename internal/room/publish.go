@@ -320,7 +320,6 @@ func (s *Seat) Redact(ctx context.Context, target bus.MessageID, seq uint64, rea
 	if e := g.may(ru, policy.Moderate, ru.input(s.room, a, true), "you may not moderate this room"); e != nil {
 		return e
 	}
-	g.audit("redact", "user:"+a.Identity.ID, target.String(), s.room.id, reason, target)
 	pos, err := g.bus.Redact(ctx, &bus.Redaction{
 		Room: s.room.id, Target: target, Seq: seq, Reason: reason,
 		By:        bus.Sender{Member: a.Identity.ID, User: a.User, Conn: a.Conn},
@@ -329,6 +328,7 @@ func (s *Seat) Redact(ctx context.Context, target bus.MessageID, seq uint64, rea
 	if err != nil {
 		return refusal(err, s.room.id)
 	}
+	g.audit("redact", "user:"+a.Identity.ID, "message:"+target.String(), s.room.id, reason)
 	s.room.mu.Lock()
 	defer s.room.mu.Unlock()
 	s.room.after(pos, func() { ack(pos) })

@@ -72,20 +72,12 @@ func (s *Seat) came(e *bus.Event) bool {
 // Published implements bus.Receipt.
 func (p *receipt) Published(res bus.Result) {
 	r := p.seat.room
-	if res.Err != nil {
-		r.reg.stats.PublishFailed.Add(1)
-	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch {
 	case p.done:
 	case res.Err != nil:
-		p.settle(func() {
-			e := refusal(res.Err, r.id)
-			r.reg.endTale(&p.tale, p.event, &res, filter.ActionAllow, e)
-			p.ack(Accepted{}, e)
-		})
-		p.after.published(res)
+		p.settle(func() { p.failed(res) })
 	default:
 		r.after(res.Position, func() { p.settle(func() { p.stored(res) }) })
 	}
@@ -120,9 +112,15 @@ func (p *receipt) stored(res bus.Result) {
 		return
 	}
 	res.Err = bus.ErrUnknownOutcome
-	r.reg.stats.PublishFailed.Add(1)
-	e := refusal(res.Err, r.id)
-	r.reg.endTale(&p.tale, p.event, &res, made(p.changed), e)
+	p.failed(res)
+}
+
+// failed answers a message that the bus has no place for.
+func (p *receipt) failed(res bus.Result) {
+	g := p.seat.room.reg
+	g.stats.PublishFailed.Add(1)
+	e := refusal(res.Err, p.event.Room)
+	g.endTale(&p.tale, p.event, &res, made(p.changed), e)
 	p.ack(Accepted{}, e)
 	p.after.published(res)
 }

@@ -143,11 +143,9 @@ func (r *Room) deliver(e *bus.Event) {
 	if (e.Kind == bus.Chat || e.Kind == bus.Shadow) && e.Key != "" {
 		own = encode(e, true)
 	}
-	echo := false
-	if p := r.rules.Load().policy; p != nil {
-		echo = p.Echo
-	}
-	track := r.reg.follow(r, e, f, own)
+	ru := r.rules.Load()
+	echo := ru.policy != nil && ru.policy.Echo
+	track := r.reg.follow(ru, e, f, own)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.note(e)
@@ -181,7 +179,7 @@ func (r *Room) deliver(e *bus.Event) {
 	}
 	track.Sent(len(r.seats))
 	if e.Kind == bus.Chat {
-		r.rules.Load().meters.delivered(n, e.Time, telemetry.Context(e.Trace).Of(e.ID))
+		ru.meters.delivered(n, e.Time, traceOf(e))
 	}
 	r.reg.stats.Delivered.Add(n)
 	r.flushWaiting(false)

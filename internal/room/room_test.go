@@ -26,6 +26,7 @@ type scripted struct {
 	users   int // Subscribes less Unsubscribes
 
 	sanction func(*bus.Sanction)
+	away     error // of Sanction
 	inForce  []*bus.Sanction
 	redact   func(*bus.Redaction)
 	signal   func(*bus.Event)
@@ -34,7 +35,7 @@ type scripted struct {
 
 func (s *scripted) Sanction(_ context.Context, x *bus.Sanction) (*bus.Sanction, error) {
 	s.sanction(x)
-	return x, nil
+	return x, s.away
 }
 func (s *scripted) InForce(_, _, _ string) []*bus.Sanction { return s.inForce }
 func (s *scripted) Redact(_ context.Context, r *bus.Redaction) (bus.Position, error) {
@@ -265,6 +266,31 @@ func TestAnUnknownOutcomeIsSeenAfterAll(t *testing.T) {
 	}
 }
 
+// said is a room at 1 of epoch e, with a seat whose message is on its way.
+func said(t *testing.T) (g *Registry, seat *Seat, sink *ear, own *bus.Message, receipt bus.Receipt) {
+	t.Helper()
+	b := &scripted{at: bus.Position{Epoch: "e"}}
+	g = registry(t, b, kept)
+	b.enter = func() (*bus.Entered, error) { return &bus.Entered{Position: bus.Position{Epoch: "e"}}, nil }
+	b.publish = func(m *bus.Message, r bus.Receipt) error { own, receipt = m, r; return nil }
+	sink = &ear{}
+	seat, err := g.Join(t.Context(), actor("a"), sink, "r", nil, func(*bus.Entered) *wire.Frame { return (&wire.Joined{}).Frame() })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := seat.Publish(Chat{Message: []byte(`1`)}, func(r Accepted, e *wire.Error) {
+		if e != nil {
+			sink.heard = append(sink.heard, fmt.Sprint(e.Code, " ", e.Outcome))
+			return
+		}
+		sink.heard = append(sink.heard, fmt.Sprint("ack ", r.Seq))
+	}); err != nil {
+		t.Fatal(err)
+	}
+	g.Deliver(chat("e", 1))
+	return g, seat, sink, own, receipt
+}
+
 // A new epoch does not answer for what the old one stored: what holds of it is
 // acked when it comes by, and what was dropped has an unknown outcome.
 func TestAcksAcrossAFork(t *testing.T) {
@@ -280,27 +306,7 @@ func TestAcksAcrossAFork(t *testing.T) {
 		"it came before":  {1, false, nil, "joined,chat 1,notice,ack 1,chat 3"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			b := &scripted{at: bus.Position{Epoch: "e"}}
-			g := registry(t, b, kept)
-			b.enter = func() (*bus.Entered, error) { return &bus.Entered{Position: bus.Position{Epoch: "e"}}, nil }
-			var own *bus.Message
-			var receipt bus.Receipt
-			b.publish = func(m *bus.Message, r bus.Receipt) error { own, receipt = m, r; return nil }
-			sink := &ear{}
-			seat, err := g.Join(t.Context(), actor("a"), sink, "r", nil, func(*bus.Entered) *wire.Frame { return (&wire.Joined{}).Frame() })
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := seat.Publish(Chat{Message: []byte(`1`)}, func(r Accepted, e *wire.Error) {
-				if e != nil {
-					sink.heard = append(sink.heard, fmt.Sprint(e.Code, " ", e.Outcome))
-					return
-				}
-				sink.heard = append(sink.heard, fmt.Sprint("ack ", r.Seq))
-			}); err != nil {
-				t.Fatal(err)
-			}
-			g.Deliver(chat("e", 1))
+			g, seat, sink, own, receipt := said(t)
 			notice := epochNotice("f", 2)
 			notice.Anew = c.anew
 			g.Deliver(notice)
@@ -331,27 +337,7 @@ func TestAnAckOutlivesTwoForks(t *testing.T) {
 		"the second fork dropped it": {2, "joined,chat 1,notice,notice,unavailable unknown,chat 3"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			b := &scripted{at: bus.Position{Epoch: "e"}}
-			g := registry(t, b, kept)
-			b.enter = func() (*bus.Entered, error) { return &bus.Entered{Position: bus.Position{Epoch: "e"}}, nil }
-			var own *bus.Message
-			var receipt bus.Receipt
-			b.publish = func(m *bus.Message, r bus.Receipt) error { own, receipt = m, r; return nil }
-			sink := &ear{}
-			seat, err := g.Join(t.Context(), actor("a"), sink, "r", nil, func(*bus.Entered) *wire.Frame { return (&wire.Joined{}).Frame() })
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := seat.Publish(Chat{Message: []byte(`1`)}, func(r Accepted, e *wire.Error) {
-				if e != nil {
-					sink.heard = append(sink.heard, fmt.Sprint(e.Code, " ", e.Outcome))
-					return
-				}
-				sink.heard = append(sink.heard, fmt.Sprint("ack ", r.Seq))
-			}); err != nil {
-				t.Fatal(err)
-			}
-			g.Deliver(chat("e", 1))
+			g, seat, sink, own, receipt := said(t)
 			g.Deliver(epochNotice("f", 4))
 			receipt.Published(bus.Result{Position: bus.Position{Epoch: "e", Seq: 3}, ID: own.Event.ID})
 			g.Deliver(epochNotice("g", c.second))

@@ -33,7 +33,7 @@ type tale struct {
 // beginTale starts the tale of a message that the room's rules allow.
 func (g *Registry) beginTale(a *Actor, ru *rules, m *bus.Event, c *Chat) tale {
 	t := tale{a: a, ru: ru, start: c.Trace.Start}
-	if m.Trace.Flags&telemetry.FlagSampled == 0 {
+	if !traceOf(m).Sampled() {
 		return t
 	}
 	t.msg = g.opt.Traces.Message(telemetry.Context(m.Trace), &c.Trace.Origin, g.facts(&t, m, c.Trace.Handshake))
@@ -58,7 +58,7 @@ func (g *Registry) endTale(t *tale, m *bus.Event, res *bus.Result, action filter
 		return
 	}
 	now := time.Now()
-	c := telemetry.Context(m.Trace).Of(m.ID)
+	c := traceOf(m)
 	t.ru.meters.ended(now.Sub(t.start), action, e, c)
 	if t.sent.IsZero() {
 		t.sent = t.start
@@ -149,20 +149,23 @@ func filterStep(s Step) telemetry.FilterStep {
 
 // follow makes the frames of a chat tell what becomes of them: to a deliver span
 // where the message is sampled, else only if a socket drops them.
-func (g *Registry) follow(r *Room, e *bus.Event, frames ...*wire.Frame) *telemetry.Delivery {
+func (g *Registry) follow(ru *rules, e *bus.Event, frames ...*wire.Frame) *telemetry.Delivery {
 	if g.opt.Traces == nil || e.Kind != bus.Chat {
 		return nil
 	}
 	facts := telemetry.DeliveryFacts{ID: e.ID, Room: e.Room, Seq: e.Seq, Accepted: time.UnixMilli(e.Time)}
-	if p := r.rules.Load().policy; p != nil {
-		facts.Policy = p.Match
+	if ru.policy != nil {
+		facts.Policy = ru.policy.Match
 	}
-	var fate wire.Fate = dropped{g.opt.Traces, telemetry.Context(e.Trace), &facts}
+	c := telemetry.Context(e.Trace)
 	var d *telemetry.Delivery
-	if e.Trace.Flags&telemetry.FlagSampled != 0 {
+	var fate wire.Fate
+	if c.Sampled() {
 		facts.Start = time.Now()
-		d = g.opt.Traces.Deliver(telemetry.Context(e.Trace), facts)
+		d = g.opt.Traces.Deliver(c, facts)
 		fate = d
+	} else {
+		fate = dropped{g.opt.Traces, c, &facts}
 	}
 	for _, f := range frames {
 		f.Track(fate, d != nil)

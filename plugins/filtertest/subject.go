@@ -40,10 +40,10 @@ type Subject struct {
 // name is the filter's in the configuration that it is tested under.
 const name = "plugin"
 
-func (s Spec) options(events []filter.Event) plugins.Options {
+func (s Spec) options() plugins.Options {
 	o := plugins.Options{
 		Name: name, Builtin: s.Plugin, Command: s.Command, Unpinned: true, Env: s.Env, MTLS: !s.Plain,
-		Config: s.Config, Timeout: s.Timeout, Enforce: 100, Events: events,
+		Config: s.Config, Timeout: s.Timeout, Enforce: 100, Events: s.Events, All: s.Events == nil,
 		Actions:   []filter.Action{filter.ActionModify, filter.ActionReject, filter.ActionDrop, filter.ActionShadow},
 		Sanctions: []filter.SanctionKind{filter.Warn, filter.Mute, filter.Kick, filter.Ban},
 	}
@@ -64,7 +64,7 @@ func Open(ctx context.Context, s Spec) (*Subject, error) {
 		s.MaxBody = 1 << 20
 	}
 	sub := &Subject{host: plugins.New(plugins.HostOptions{Log: log, Instance: "filtertest"})}
-	set, err := sub.prepare(ctx, s)
+	set, err := sub.host.Prepare(ctx, []plugins.Options{s.options()})
 	if err != nil {
 		return nil, errors.Join(err, sub.Close(ctx))
 	}
@@ -74,35 +74,6 @@ func Open(ctx context.Context, s Spec) (*Subject, error) {
 	}
 	sub.host.Commit(set)
 	return sub, nil
-}
-
-// prepare makes the filter judge all that it can: what that is, it tells itself.
-func (s *Subject) prepare(ctx context.Context, spec Spec) (*plugins.Set, error) {
-	if spec.Events != nil {
-		return s.host.Prepare(ctx, []plugins.Options{spec.options(spec.Events)})
-	}
-	set, err := s.host.Prepare(ctx, []plugins.Options{spec.options(nil)})
-	if err != nil {
-		var first error
-		for _, e := range []filter.Event{filter.Signal, filter.Join} { // it may judge no chats
-			if set, err2 := s.host.Prepare(ctx, []plugins.Options{spec.options([]filter.Event{e})}); err2 == nil {
-				return s.widen(ctx, spec, set)
-			} else if first == nil {
-				first = err
-			}
-		}
-		return nil, first
-	}
-	return s.widen(ctx, spec, set)
-}
-
-func (s *Subject) widen(ctx context.Context, spec Spec, set *plugins.Set) (*plugins.Set, error) {
-	d, _ := set.Description(name)
-	if len(d.Events) == 1 {
-		return set, nil
-	}
-	set.Discard()
-	return s.host.Prepare(ctx, []plugins.Options{spec.options(d.Events)})
 }
 
 // Close ends the filter. It returns when no process is left.
