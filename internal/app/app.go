@@ -100,8 +100,10 @@ func New(cfg *config.Config, src *config.Source, opt Options) (*App, error) {
 		return nil, errors.Join(problem(src, "redis", err), a.cleanup(context.Background()))
 	}
 	a.filters = plugins.New(plugins.HostOptions{Log: a.log, Instance: a.instance, Version: opt.Version})
+	a.sockets = socket.NewGroup()
+	a.onStop("sockets", func(ctx context.Context) error { a.sockets.Stop(ctx); return nil }) // for who never starts: sessions ends them in order
 	a.rooms = room.New(room.Options{
-		Bus: a.bus, Rules: a.rules(cfg, parts, nil), Log: a.log, Traces: a.telemetry.Traces, Metrics: a.telemetry.Metrics, Hints: opt.Dev,
+		Bus: a.bus, Rules: a.rules(cfg, parts, nil), Log: a.log, Traces: a.telemetry.Traces, Metrics: a.telemetry.Metrics, Hints: opt.Dev, Output: a.sockets,
 		System: busSystem(cfg), Publish: busOperations(cfg), Everywhere: func(s *bus.Sanction) {
 			if g := a.gateway.Load(); g != nil {
 				g.Sanctioned(s)
@@ -143,7 +145,6 @@ func (a *App) Start(ctx context.Context) error {
 		return err
 	}
 	a.onStop("rooms", a.rooms.Close)
-	a.sockets = socket.NewGroup()
 	debug, err := debugKey(a.cfg)
 	if err != nil {
 		return err

@@ -39,7 +39,7 @@ func Connect(ctx context.Context, cfg *config.Config, log *slog.Logger) (bus.Bus
 }
 
 // deaf is told everything and does nothing.
-type deaf struct{}
+type deaf struct{ bus.AtOnce }
 
 func (deaf) Deliver(*bus.Event)       {}
 func (deaf) Sanctioned(*bus.Sanction) {}

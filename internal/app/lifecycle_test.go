@@ -202,8 +202,13 @@ func TestHandshakesAreRefusedBeforeTheUpgrade(t *testing.T) {
 		}
 	}
 	var held []*peer
-	for range 2 {
-		held = append(held, dial(t, i.url(), client.Options{}))
+	if err := poll(5*time.Second, func() bool { // the places of those above are given back soon after they closed
+		if p, err := tryDial(t, i.url(), client.Options{}); err == nil {
+			held = append(held, p)
+		}
+		return len(held) == 2
+	}); err != nil {
+		t.Fatal("no place is given")
 	}
 	if code, body := handshake(t, i.url(), nil); code != 503 || !strings.Contains(body, "address") {
 		t.Errorf("the third from one address: %d %q", code, body)

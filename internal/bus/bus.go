@@ -153,6 +153,13 @@ type Handler interface {
 	// all its slices are the handler's to keep and are never written to again.
 	Deliver(e *Event)
 
+	// Gather and Flush enclose calls that follow one another without a wait. In
+	// between, what they cause may be put off, whoever's calls they are, and with
+	// Flush it is done, on the caller's goroutine or another. They may be called
+	// side by side; a bus that delivers one event at a time need not call them.
+	Gather()
+	Flush()
+
 	// Sanctioned tells of a sanction, once, when InForce says so already. What
 	// was in force when the bus started is not told. Calls of Sanctioned and
 	// Lifted come one after the other, in the order of the store.
@@ -162,6 +169,15 @@ type Handler interface {
 	// the store. One that ends by itself is not told.
 	Lifted(s *Sanction)
 }
+
+// AtOnce is embedded by handlers that put nothing off.
+type AtOnce struct{}
+
+// Gather implements Handler.
+func (AtOnce) Gather() {}
+
+// Flush implements Handler.
+func (AtOnce) Flush() {}
 
 // Position is a place in a room's stream. Sequence numbers start at 1 and go on
 // across epochs; a new epoch says that the stream may have forked (a failover

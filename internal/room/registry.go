@@ -46,6 +46,13 @@ type Sink interface {
 	Evicted(s *Seat, reason string)
 }
 
+// Output is all sinks together. Between Gather and Flush, sinks may keep what is
+// sent to them.
+type Output interface {
+	Gather()
+	Flush()
+}
+
 // Reasons of Evicted, and of the Left event that follows.
 const (
 	ReasonPolicy = "policy" // a reload or a new token took the right to be here
@@ -74,7 +81,10 @@ type Options struct {
 	JoinBuffer int
 	// ResumeBytes and ResumeMax bound what one resume brings back.
 	ResumeBytes, ResumeMax int
-	Limiters               int // rate limiters kept, see limiters
+	// Output is told when events come in a row, so that what they cause is written
+	// together; nil: nobody is.
+	Output   Output
+	Limiters int // rate limiters kept, see limiters
 }
 
 const shards = 64
@@ -200,6 +210,20 @@ func (g *Registry) release(r *Room) {
 	if r.refs--; r.refs == 0 {
 		delete(sh.rooms, r.id)
 		g.stats.Rooms.Add(-1)
+	}
+}
+
+// Gather implements bus.Handler.
+func (g *Registry) Gather() {
+	if out := g.opt.Output; out != nil {
+		out.Gather()
+	}
+}
+
+// Flush implements bus.Handler.
+func (g *Registry) Flush() {
+	if out := g.opt.Output; out != nil {
+		out.Flush()
 	}
 }
 

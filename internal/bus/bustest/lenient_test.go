@@ -86,10 +86,11 @@ func (l *line) close(drop bool) {
 }
 
 func (b *lenient) Start(ctx context.Context, h bus.Handler) error {
-	return b.Bus.Start(ctx, lateHandler{h, b.deliveries})
+	return b.Bus.Start(ctx, lateHandler{to: h, line: b.deliveries})
 }
 
 type lateHandler struct {
+	bus.AtOnce
 	to   bus.Handler
 	line *line
 }

@@ -38,6 +38,7 @@ func (w *wrapped) Start(ctx context.Context, h bus.Handler) error {
 
 // faulty counts deliveries per room, so that a mistake is in the middle of one.
 type faulty struct {
+	bus.AtOnce
 	to      bus.Handler
 	deliver func(int, *bus.Event, bus.Handler)
 	mu      sync.Mutex

@@ -108,6 +108,7 @@ func (w *network) flush() {
 
 // remote is one instance on a network.
 type remote struct {
+	bus.AtOnce
 	net     *network
 	handler bus.Handler
 	entries []*bus.Entry   // its members

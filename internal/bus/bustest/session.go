@@ -56,6 +56,9 @@ func (s *session) close() {
 		if err := n.Close(s.ctx); err != nil {
 			s.Errorf("closing instance %d: %v", n.index, err)
 		}
+		if open := n.tap.gathering(); open != 0 {
+			s.Errorf("instance %d: after Close, Gather has been called %d times more than Flush", n.index, open)
+		}
 	}
 	s.side.Wait()
 	s.cancel()

@@ -2,6 +2,7 @@ package bustest
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"reflect"
 	"strings"
@@ -18,6 +19,7 @@ type tap struct {
 	rooms   map[string][]*bus.Event
 	copies  map[string][]bus.Event // of the same, deep, to find later writes
 	inside  map[string]bool        // a Deliver call for the room is under way
+	open    int                    // calls of Gather without their Flush
 	broken  error                  // the first breach
 	changed chan struct{}          // closed and replaced at each delivery
 
@@ -49,6 +51,27 @@ func (p *tap) Deliver(e *bus.Event) {
 	p.copies[e.Room] = append(p.copies[e.Room], twin)
 	close(p.changed)
 	p.changed = make(chan struct{})
+}
+
+func (p *tap) Gather() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.open++
+}
+
+func (p *tap) Flush() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.open--; p.open < 0 && p.broken == nil {
+		p.broken = errors.New("Flush called without Gather")
+	}
+}
+
+// gathering is how many calls of Gather had no Flush yet.
+func (p *tap) gathering() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.open
 }
 
 // room returns what came so far, and a channel that closes when more came.

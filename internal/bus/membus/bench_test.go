@@ -10,7 +10,7 @@ import (
 	"github.com/wsrelay/relay/internal/bus/membus"
 )
 
-type deaf struct{}
+type deaf struct{ bus.AtOnce }
 
 func (deaf) Deliver(*bus.Event)       {}
 func (deaf) Sanctioned(*bus.Sanction) {}

@@ -32,7 +32,10 @@ func TestContract(t *testing.T) {
 }
 
 // sink keeps what it is given; tests read it when nothing delivers.
-type sink struct{ events []*bus.Event }
+type sink struct {
+	bus.AtOnce
+	events []*bus.Event
+}
 
 func (s *sink) Deliver(e *bus.Event) { s.events = append(s.events, e) }
 

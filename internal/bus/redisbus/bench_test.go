@@ -28,7 +28,7 @@ func BenchmarkPublish(b *testing.B) {
 				b.Fatal(err)
 			}
 			var both sync.WaitGroup
-			if err := n.Start(b.Context(), counter{&both}); err != nil {
+			if err := n.Start(b.Context(), counter{WaitGroup: &both}); err != nil {
 				b.Fatal(err)
 			}
 			defer func() {
@@ -73,7 +73,10 @@ func BenchmarkPublish(b *testing.B) {
 	}
 }
 
-type counter struct{ *sync.WaitGroup }
+type counter struct {
+	bus.AtOnce
+	*sync.WaitGroup
+}
 
 func (c counter) Deliver(e *bus.Event) {
 	if e.Kind == bus.Chat {
@@ -104,8 +107,8 @@ func BenchmarkSanction(b *testing.B) {
 		return n
 	}
 	heard := make(chan string, 1)
-	here := begin(counter{&sync.WaitGroup{}})
-	begin(hearing{counter{&sync.WaitGroup{}}, heard})
+	here := begin(counter{WaitGroup: &sync.WaitGroup{}})
+	begin(hearing{counter{WaitGroup: &sync.WaitGroup{}}, heard})
 	times := make([]time.Duration, 0, b.N)
 	b.ResetTimer()
 	for i := range b.N {
@@ -143,7 +146,7 @@ func BenchmarkStartWithSanctions(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		if err := n.Start(b.Context(), counter{&sync.WaitGroup{}}); err != nil {
+		if err := n.Start(b.Context(), counter{WaitGroup: &sync.WaitGroup{}}); err != nil {
 			b.Fatal(err)
 		}
 		if len(n.InForce("some-user-77777", "", "room")) != 1 {

@@ -1,5 +1,3 @@
-//go:build linux && !race
-
 package redisbus
 
 import (
@@ -8,19 +6,13 @@ import (
 	"os"
 	"sync"
 	"syscall"
-	"unsafe"
+
+	"github.com/wsrelay/relay/internal/rawio"
 )
 
-// quietly makes a connection read and write without a word to Go's scheduler.
-//
-// A system call through package net tells the scheduler that this goroutine may
-// be gone for long, which wakes a thread that watches over such calls every 20
-// microseconds. These calls never last: the socket does not block. At low rates
-// that thread took a sixth of relay's CPU. When there is nothing to read, or no
-// room to write, the goroutine waits as it always does, with its deadlines.
-//
-// The race detector learns from package net what happened before what, so its
-// builds do without this.
+// quietly makes a connection over plain TCP read and write without a word to
+// Go's scheduler, see package rawio. When there is nothing to read, or no room
+// to write, the goroutine waits as it always does, with its deadlines.
 func quietly(c net.Conn) net.Conn {
 	tcp, ok := c.(*net.TCPConn)
 	if !ok {
@@ -41,11 +33,13 @@ type quietConn struct {
 // transfer is a read or a write under way. It is kept for the next one, because
 // the function that RawConn takes would be allocated each time.
 type transfer struct {
-	trap  uintptr
-	b     []byte
-	n     int
-	errno syscall.Errno
-	try   func(fd uintptr) bool
+	call func(fd int, b []byte) (int, error)
+	all  bool // not just what goes at once
+	wait bool // while nothing goes
+	b    []byte
+	n    int
+	err  error
+	try  func(fd uintptr) bool
 }
 
 var transfers = sync.Pool{New: func() any {
@@ -54,42 +48,24 @@ var transfers = sync.Pool{New: func() any {
 	return t
 }}
 
-// once transfers what can be without waiting; false: wait until more can.
+// once transfers what can be; false: wait until more can.
 func (t *transfer) once(fd uintptr) bool {
 	for {
-		n, _, errno := syscall.RawSyscall(t.trap, fd, uintptr(unsafe.Pointer(&t.b[t.n])), uintptr(len(t.b)-t.n))
-		switch errno {
-		case 0:
-			t.n += int(n)
-			if t.trap == syscall.SYS_READ || t.n == len(t.b) {
+		n, err := t.call(int(fd), t.b[t.n:])
+		switch err {
+		case nil:
+			t.n += n
+			if n == 0 || !t.all || t.n == len(t.b) {
 				return true
 			}
 		case syscall.EINTR:
 		case syscall.EAGAIN:
-			return false
+			return !t.wait
 		default:
-			t.errno = errno
+			t.err = err
 			return true
 		}
 	}
-}
-
-// run transfers b by way of do, which is the connection's RawConn.Read or Write.
-func (c *quietConn) run(trap uintptr, b []byte, do func(func(fd uintptr) bool) error) (n int, err error) {
-	t := transfers.Get().(*transfer)
-	t.trap, t.b, t.n, t.errno = trap, b, 0, 0
-	err = do(t.try)
-	n = t.n
-	if err == nil && t.errno != 0 {
-		op := "read"
-		if trap == syscall.SYS_WRITE {
-			op = "write"
-		}
-		err = &net.OpError{Op: op, Net: "tcp", Source: c.LocalAddr(), Addr: c.RemoteAddr(), Err: os.NewSyscallError(op, t.errno)}
-	}
-	t.b = nil
-	transfers.Put(t)
-	return n, err
 }
 
 // Read implements net.Conn.
@@ -97,7 +73,9 @@ func (c *quietConn) Read(b []byte) (int, error) {
 	if len(b) == 0 {
 		return 0, nil
 	}
-	n, err := c.run(syscall.SYS_READ, b, c.raw.Read)
+	t := transfers.Get().(*transfer)
+	t.call, t.all, t.wait = rawio.Read, false, true
+	n, err := c.run(t, b, c.raw.Read, "read")
 	if err == nil && n == 0 {
 		err = io.EOF
 	}
@@ -106,8 +84,29 @@ func (c *quietConn) Read(b []byte) (int, error) {
 
 // Write implements net.Conn.
 func (c *quietConn) Write(b []byte) (int, error) {
-	if len(b) == 0 {
-		return 0, nil
+	t := transfers.Get().(*transfer)
+	t.call, t.all, t.wait = rawio.Write, true, true
+	return c.run(t, b, c.raw.Write, "write")
+}
+
+// WriteAtOnce writes what there is room for, and does not wait for more.
+func (c *quietConn) WriteAtOnce(b []byte) (int, error) {
+	t := transfers.Get().(*transfer)
+	t.call, t.all, t.wait = rawio.Write, true, false
+	return c.run(t, b, c.raw.Write, "write")
+}
+
+// run transfers b by way of do, which is the connection's RawConn.Read or Write.
+func (c *quietConn) run(t *transfer, b []byte, do func(func(fd uintptr) bool) error, op string) (n int, err error) {
+	if len(b) > 0 {
+		t.b, t.n, t.err = b, 0, nil
+		err = do(t.try)
+		n = t.n
+		if err == nil && t.err != nil {
+			err = &net.OpError{Op: op, Net: "tcp", Source: c.LocalAddr(), Addr: c.RemoteAddr(), Err: os.NewSyscallError(op, t.err)}
+		}
+		t.b = nil
 	}
-	return c.run(syscall.SYS_WRITE, b, c.raw.Write)
+	transfers.Put(t)
+	return n, err
 }

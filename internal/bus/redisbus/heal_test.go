@@ -9,7 +9,10 @@ import (
 )
 
 // told writes deliveries down: a chat as its seq, others as a word.
-type told struct{ strings.Builder }
+type told struct {
+	bus.AtOnce
+	strings.Builder
+}
 
 func (d *told) Deliver(e *bus.Event) {
 	if d.Len() > 0 {

@@ -18,6 +18,7 @@ var keep = bus.Retention{Keep: 100_000, For: time.Hour}
 
 // instance is a started bus that keeps what it is given.
 type instance struct {
+	bus.AtOnce
 	*redisbus.Bus
 	t testing.TB
 

@@ -157,17 +157,24 @@ func (o *Options) resolve() (*redis.UniversalOptions, error) {
 			return nil, err
 		}
 	}
-	if u.TLSConfig == nil { // else the library's own dialer does both
-		d := net.Dialer{Timeout: o.Timings.Dial, KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 30 * time.Second, Interval: 5 * time.Second, Count: 3}}
-		u.Dialer = func(ctx context.Context, network, addr string) (net.Conn, error) {
-			c, err := d.DialContext(ctx, network, addr)
-			if err != nil {
-				return nil, err
-			}
-			return quietly(c), nil
-		}
-	}
+	u.Dialer = dialer(o.Timings.Dial, u.TLSConfig)
 	return u, nil
+}
+
+// dialer makes all connections, those that the library keeps and ours (link).
+func dialer(within time.Duration, secure *tls.Config) func(ctx context.Context, network, addr string) (net.Conn, error) {
+	d := &net.Dialer{Timeout: within, KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 30 * time.Second, Interval: 5 * time.Second, Count: 3}}
+	return func(ctx context.Context, network, addr string) (c net.Conn, err error) {
+		if secure != nil {
+			c, err = (&tls.Dialer{NetDialer: d, Config: secure}).DialContext(ctx, network, addr)
+		} else if c, err = d.DialContext(ctx, network, addr); err == nil {
+			c = quietly(c)
+		}
+		if err != nil {
+			return nil, err
+		}
+		return reported(ctx, c), nil
+	}
 }
 
 // parseURL never repeats the URL in an error: it may hold a password.

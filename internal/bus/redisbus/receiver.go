@@ -53,6 +53,7 @@ func (s *subscription) open() {
 // line is one pub/sub connection.
 type line struct {
 	*redis.PubSub
+	run     run
 	changes []change // not sent yet
 	sent    []change // not confirmed yet, in order
 	cause   error    // why it was given up, if it did not break
@@ -198,10 +199,12 @@ func (r *receiver) connect() (*line, error) {
 	b := r.lane.bus
 	ctx, cancel := context.WithTimeout(b.ctx, b.time.Dial+b.time.Reply)
 	defer cancel()
-	ln := &line{PubSub: b.client.Subscribe(ctx)}
+	ln := &line{PubSub: b.client.Subscribe(ctx), run: run{handler: b.handler}}
+	ctx = ln.run.within(ctx)
 	probe := r.lane.probeChannel()
 	ln.sent = append(ln.sent, change{probe, &subscription{channel: probe}})
 	if err := r.subscribe(ctx, ln, probe); err != nil {
+		ln.run.end()
 		_ = ln.Close()
 		return nil, err
 	}
@@ -281,6 +284,7 @@ func (r *receiver) next(ln *line) (subscribe bool, channels []string) {
 
 // read is the receive loop. It ends with the connection.
 func (r *receiver) read(ln *line) error {
+	defer ln.run.end()
 	for {
 		// No time limit: one that strikes within a message would leave half of it
 		// behind. Probes tell whether the connection lives.

@@ -22,6 +22,8 @@ type Group struct {
 	shards  []*shard
 	options atomic.Pointer[Options] // of the last Upgrade: most have the same
 
+	gathering atomic.Int32 // calls of Gather without their Flush
+
 	mu      sync.Mutex
 	stopped bool           // guarded by mu
 	work    sync.WaitGroup // connections and writers; from zero only under mu while not stopped
@@ -121,6 +123,21 @@ func newGroup() *Group {
 
 // Stats gives the live counters.
 func (g *Group) Stats() *Stats { return &g.stats }
+
+// Gather and Flush enclose the work of somebody who queues frames for several
+// sockets and does not wait in between: until Flush, nobody is woken up to write
+// a few of them, because Flush writes them, on the goroutine of the caller. Many
+// are left to the writers. Whose frames they are does not matter, so Flush must
+// follow soon, and always.
+func (g *Group) Gather() { g.gathering.Add(1) }
+
+// Flush ends what Gather began.
+func (g *Group) Flush() {
+	g.gathering.Add(-1)
+	for _, s := range g.shards {
+		s.flush()
+	}
+}
 
 // now is the coarse time, in nanoseconds since the group started.
 func (g *Group) now() int64 { return g.clock.Load() }

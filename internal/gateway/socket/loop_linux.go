@@ -7,6 +7,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/wsrelay/relay/internal/rawio"
 )
 
 // loop serves the connections of a shard that have no goroutine of their own.
@@ -17,7 +19,8 @@ import (
 //   - The writer sleeps until something is queued somewhere. It goes through the
 //     list of connections with something queued, and writes for each all that
 //     waits in one call. What is queued meanwhile waits for its next round: the
-//     busier a room, the more goes out at once.
+//     busier a room, the more goes out at once. When there is little, who queues
+//     it writes it himself (Group.Gather): to wake a goroutine up costs more.
 //
 // The kernel's set (epoll) is edge-triggered: it names a connection once when
 // something comes, and again only when more has come. So there is no call to
@@ -112,16 +115,20 @@ func (l *loop) toRead(p *polled) {
 	l.reads = append(l.reads, p)
 	if l.asleep && l.bell >= 0 {
 		l.asleep = false
-		_, _ = writeNow(l.bell, []byte{1, 0, 0, 0, 0, 0, 0, 0}) // full would do too
+		_, _ = rawio.Write(l.bell, []byte{1, 0, 0, 0, 0, 0, 0, 0}) // full would do too
 	}
 }
 
-// toWrite has the writer look at p, which is not on its list.
+// gatherMax is how many connections wait at most until somebody who gathers
+// writes them; with more, the writer begins at once, on a core of its own.
+const gatherMax = 64
+
+// toWrite has p written, which is not on the list of those to be.
 func (l *loop) toWrite(p *polled) {
 	l.work.Lock()
 	l.writes = append(l.writes, p)
-	wake := !l.writing
-	l.writing = true
+	wake := !l.writing && (p.group.gathering.Load() == 0 || len(l.writes) > gatherMax)
+	l.writing = l.writing || wake
 	l.work.Unlock()
 	if wake {
 		l.started <- struct{}{} // has room: the writer sleeps
@@ -136,6 +143,7 @@ func (s *shard) reader() {
 		if !ok {
 			break
 		}
+		s.group.Gather()
 		named = s.lookUp(events[:n], named[:0])
 		for i, p := range named {
 			if p == nil {
@@ -156,6 +164,7 @@ func (s *shard) reader() {
 			p.read(false)
 		}
 		clear(list)
+		s.group.Flush()
 	}
 	s.work.Lock()
 	defer s.work.Unlock()
@@ -167,7 +176,7 @@ func (s *shard) reader() {
 // something else is to be done; false after stop.
 func (s *shard) await(events []unix.EpollEvent) (n int, ok bool) {
 	poll := func(fd uintptr) bool {
-		n = pollNow(int(fd), events)
+		n = rawio.Poll(int(fd), events)
 		return n > 0
 	}
 	s.work.Lock()
@@ -203,21 +212,59 @@ func (s *shard) lookUp(events []unix.EpollEvent, list []*polled) []*polled {
 }
 
 func (s *shard) writer() {
-	buf := make([]byte, 0, 64<<10)
-	var list []*polled
+	k := new(round)
 	for range s.started {
-		for {
-			s.work.Lock()
-			list, s.writes = s.writes, list[:0]
-			s.writing = len(list) > 0
-			s.work.Unlock()
-			if len(list) == 0 {
-				break
-			}
-			for _, p := range list {
-				p.write(buf)
-			}
-			clear(list)
+		for s.take(k) {
+			k.write()
 		}
 	}
+}
+
+// flush writes what waits, on the goroutine of the caller, unless the writer is
+// at it. What is queued meanwhile is for the writer.
+func (s *shard) flush() {
+	s.work.Lock()
+	if s.writing || len(s.writes) == 0 {
+		s.work.Unlock()
+		return
+	}
+	s.writing = true
+	s.work.Unlock()
+	k := rounds.Get().(*round)
+	defer rounds.Put(k)
+	if s.take(k) {
+		k.write()
+	}
+	s.work.Lock()
+	s.writing = len(s.writes) > 0
+	wake := s.writing
+	s.work.Unlock()
+	if wake {
+		s.started <- struct{}{} // has room: the writer sleeps
+	}
+}
+
+// take moves the list of who is to be written into k; false when there is
+// nobody: whoever wrote is done.
+func (s *shard) take(k *round) bool {
+	s.work.Lock()
+	defer s.work.Unlock()
+	k.list, s.writes = s.writes, k.list[:0]
+	s.writing = len(k.list) > 0
+	return s.writing
+}
+
+// round is one round of writing.
+type round struct {
+	list []*polled
+	buf  [64 << 10]byte
+}
+
+var rounds = sync.Pool{New: func() any { return new(round) }}
+
+func (k *round) write() {
+	for _, p := range k.list {
+		p.write(k.buf[:0])
+	}
+	clear(k.list)
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/gorilla/websocket"
 	"golang.org/x/sys/unix"
 
+	"github.com/wsrelay/relay/internal/rawio"
 	"github.com/wsrelay/relay/internal/wire"
 )
 
@@ -117,7 +118,7 @@ func (p *polled) read(named bool) {
 	}
 	l := &p.place.shard.loop
 	for range turns {
-		n, err := readNow(p.fd, l.buf)
+		n, err := rawio.Read(p.fd, l.buf)
 		switch {
 		case errors.Is(err, unix.EAGAIN):
 			return
@@ -318,7 +319,7 @@ func (p *polled) write(buf []byte) {
 		if b == nil {
 			return
 		}
-		n, err := writeNow(p.fd, b)
+		n, err := rawio.Write(p.fd, b)
 		if !p.written(max(n, 0), err) {
 			return
 		}

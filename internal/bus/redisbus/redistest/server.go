@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -196,7 +197,7 @@ func Eventually(t testing.TB, within time.Duration, what string, cond func() err
 func FreePort(t testing.TB) int {
 	t.Helper()
 	for range 200 {
-		port := 10_000 + int(time.Now().UnixNano()/1000)%20_000
+		port := 10_000 + rand.IntN(20_000)
 		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
 		if err != nil {
 			continue

@@ -1,0 +1,116 @@
+package socket
+
+import (
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/wsrelay/relay/internal/wire"
+)
+
+// gathered is a room of n sockets, from which all has been read.
+func gathered(t *testing.T, n int) (g *Group, room []Conn, fds []int) {
+	t.Helper()
+	g, _, addr, conns := crowded(t, Options{PingEvery: time.Hour})
+	fds = crowd(t, addr, n)
+	for range n {
+		room = append(room, wait(t, conns))
+	}
+	until(t, "the answers to all handshakes are written", func() bool { return idle(g) })
+	return g, room, fds
+}
+
+// idle reports that nobody writes or waits to be written.
+func idle(g *Group) bool {
+	for _, s := range g.shards {
+		s.work.Lock()
+		busy := s.writing || len(s.writes) > 0
+		s.work.Unlock()
+		if busy {
+			return false
+		}
+	}
+	return true
+}
+
+// arrived is how many bytes lie ready for a client.
+func arrived(t *testing.T, fd int) int {
+	t.Helper()
+	n, _, err := unix.Recvfrom(fd, make([]byte, 64<<10), unix.MSG_DONTWAIT|unix.MSG_PEEK)
+	if err == unix.EAGAIN {
+		return 0
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func chatFrame() *wire.Frame {
+	return (&wire.Chat{RoomID: "r", Seq: 1, User: []byte(`{"id":"somebody"}`), Message: []byte(`"hello"`)}).Frame()
+}
+
+// A few are written by who has queued them, when they say that this is all, in
+// one call for each socket.
+func TestFlushWritesWhatWasGathered(t *testing.T) {
+	g, room, fds := gathered(t, 10)
+	f, writes := chatFrame(), g.stats.Writes.Load()
+	g.Gather()
+	for range 3 {
+		for _, c := range room {
+			c.Send(f)
+		}
+	}
+	if n := g.stats.Writes.Load() - writes; n != 0 {
+		t.Errorf("%d calls before Flush", n)
+	}
+	g.Flush()
+	if n := g.stats.Writes.Load() - writes; n != 10 {
+		t.Errorf("%d calls for 10 sockets", n)
+	}
+	for i, fd := range fds {
+		if n := arrived(t, fd); n != 3*len(f.Bytes()) {
+			t.Errorf("client %d has %d bytes, want %d", i, n, 3*len(f.Bytes()))
+		}
+	}
+}
+
+// Whose frames they are does not matter, nor who flushes first.
+func TestFlushWritesWhatOthersQueued(t *testing.T) {
+	g, room, fds := gathered(t, 2)
+	f := chatFrame()
+	g.Gather()
+	g.Gather()
+	done := make(chan struct{})
+	go func() { defer close(done); room[0].Send(f) }()
+	<-done
+	g.Flush()
+	if n := arrived(t, fds[0]); n != len(f.Bytes()) {
+		t.Errorf("after the first Flush the client has %d bytes, want %d", n, len(f.Bytes()))
+	}
+	room[1].Send(f)
+	g.Flush()
+	if n := arrived(t, fds[1]); n != len(f.Bytes()) {
+		t.Errorf("after the second Flush the client has %d bytes, want %d", n, len(f.Bytes()))
+	}
+	room[0].Send(f) // and nobody gathers any more
+	until(t, "a frame is written without Flush", func() bool { return arrived(t, fds[0]) == 2*len(f.Bytes()) })
+}
+
+// Many do not wait for Flush: the writers begin.
+func TestMoreThanAFewAreWrittenWhileGathering(t *testing.T) {
+	g, room, fds := gathered(t, len(newGroup().shards)*(gatherMax+2))
+	f := chatFrame()
+	g.Gather()
+	for _, c := range room {
+		c.Send(f)
+	}
+	until(t, "all is written without Flush", func() bool { return idle(g) })
+	for i, fd := range fds {
+		if n := arrived(t, fd); n != len(f.Bytes()) {
+			t.Errorf("client %d has %d bytes, want %d", i, n, len(f.Bytes()))
+		}
+	}
+	g.Flush()
+}
