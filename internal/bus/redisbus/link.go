@@ -1,19 +1,27 @@
 package redisbus
 
 import (
+	"bufio"
+	"context"
 	"crypto/rand"
 	"crypto/sha1"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"net"
 	"regexp"
-
-	"github.com/redis/go-redis/v9"
+	"strconv"
+	"time"
 )
 
-// link is a publisher's connection, with what it found at the other end.
+// link is a publisher's connection, with what it found at the other end. The
+// library dials and knows who is the primary; what is said on the connection is
+// ours, because a publisher sends on one goroutine and hears on another.
 type link struct {
-	*redis.Conn
+	net.Conn
+	r     *bufio.Reader
+	reply time.Duration // what an answer may take
+
 	publisher string
 	ids       string // run and replication id of the server, hashed: epoch.lua
 	arg       string // ARGV[1] of append.lua
@@ -28,9 +36,19 @@ func dial(l *lane, publisher string) (*link, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &link{Conn: node.EphemeralConn(), publisher: publisher}
-	if err = c.load(b); err == nil {
-		err = c.identify(b)
+	opt := node.Options()
+	ctx, cancel := context.WithTimeout(b.ctx, b.time.Dial)
+	defer cancel()
+	nc, err := opt.Dialer(ctx, opt.Network, opt.Addr)
+	if err != nil {
+		return nil, err
+	}
+	c := &link{Conn: nc, r: bufio.NewReader(nc), reply: b.time.Reply, publisher: publisher}
+	if err = c.greet(opt.Username, opt.Password, opt.DB, opt.ClientName); err == nil {
+		err = c.load(b)
+	}
+	if err == nil {
+		err = c.identify()
 	}
 	if err != nil {
 		_ = c.Close() // it is of no use
@@ -39,9 +57,84 @@ func dial(l *lane, publisher string) (*link, error) {
 	return c, nil
 }
 
+// greet says who we are and which database we want.
+func (c *link) greet(user, password string, db int, name string) error {
+	var commands [][]string
+	switch {
+	case user != "":
+		commands = append(commands, []string{"auth", user, password})
+	case password != "":
+		commands = append(commands, []string{"auth", password})
+	}
+	if db != 0 {
+		commands = append(commands, []string{"select", strconv.Itoa(db)})
+	}
+	if name != "" {
+		commands = append(commands, []string{"client", "setname", name})
+	}
+	for _, args := range commands {
+		if _, err := c.do(args...); err != nil {
+			return fmt.Errorf("%s: %w", args[0], err)
+		}
+	}
+	return nil
+}
+
+// do is one command and its answer.
+func (c *link) do(args ...string) (string, error) {
+	b := appendCommand(nil, len(args))
+	for _, a := range args {
+		b = appendArg(b, a)
+	}
+	answers := make([]answer, 1)
+	if err := c.exchange(b, answers); err != nil {
+		return "", err
+	}
+	return answers[0].text, answers[0].err
+}
+
+// exchange sends commands, and waits for an answer to each. If the connection
+// breaks, that is the answer to those that got none.
+func (c *link) exchange(commands []byte, answers []answer) error {
+	err := c.SetDeadline(time.Now().Add(c.reply))
+	if err == nil {
+		_, err = c.Write(commands)
+	}
+	if err != nil {
+		return unanswered(answers, err)
+	}
+	return c.hear(answers)
+}
+
+// hear reads the answers to what was sent, as exchange does.
+func (c *link) hear(answers []answer) (err error) {
+	for i := range answers {
+		if answers[i], err = readAnswer(c.r); err != nil {
+			return unanswered(answers[i:], err)
+		}
+	}
+	return nil
+}
+
+func unanswered(answers []answer, err error) error {
+	for i := range answers {
+		answers[i] = answer{err: err}
+	}
+	return err
+}
+
+// interrupt ends a listen.
+func (c *link) interrupt() { _ = c.SetReadDeadline(time.Unix(1, 0)) }
+
+// listen waits until an answer begins to come; a timeout is an interrupt.
+func (c *link) listen() error {
+	_, err := c.r.Peek(1)
+	return err
+}
+
 func (c *link) load(b *Bus) error {
-	for _, s := range []*redis.Script{b.scripts.publish, b.scripts.redact} {
-		if err := s.Load(b.ctx, c).Err(); err != nil {
+	for _, s := range []*script{b.scripts.publish, b.scripts.redact} {
+		if _, err := c.do("script", "load", s.text); err != nil {
 			return fmt.Errorf("loading a script: %w", err)
 		}
 	}
@@ -56,12 +149,12 @@ var (
 
 // identify reads run and replication id. Any change of them says that writes
 // may have been lost in between.
-func (c *link) identify(b *Bus) error {
-	server, err := c.Info(b.ctx, "server").Result()
+func (c *link) identify() error {
+	server, err := c.do("info", "server")
 	if err != nil {
 		return fmt.Errorf("reading the server's run id: %w", err)
 	}
-	replication, err := c.Info(b.ctx, "replication").Result()
+	replication, err := c.do("info", "replication")
 	if err != nil {
 		return fmt.Errorf("reading the server's replication id: %w", err)
 	}

@@ -123,7 +123,7 @@ func (b *Bus) Publish(m *bus.Message, r bus.Receipt) error {
 	size := envelopeHeader + 96 + len(e.Body) + len(e.Sender.User) + len(e.Sender.Member) + len(e.Sender.Conn) + len(e.Reason) + len(e2.Key)
 	if e.Kind == bus.Chat && m.Retention.Kept() {
 		o.payload = appendEnvelope(make([]byte, 0, size), &e2)
-		o.script = &stored{sha: b.scripts.publish.Hash(), keep: m.Retention.Keep, life: m.Retention.For.Milliseconds()}
+		o.script = &stored{sha: b.scripts.publish.sha, keep: m.Retention.Keep, life: m.Retention.For.Milliseconds()}
 		if m.Key != "" {
 			o.script.arg7 = idempotency(e.Room, e.Sender.Member, m.Key)
 			o.script.arg8 = string(m.Digest[:]) + string(e.ID[:]) + strconv.FormatInt(e.Time, 10)
@@ -180,7 +180,7 @@ func (b *Bus) redact(ctx context.Context, r *bus.Redaction) (bus.Position, error
 	o := &outgoing{
 		room: r.Room, id: e.ID, time: e.Time, payload: appendEnvelope(nil, e),
 		script: &stored{
-			sha: b.scripts.redact.Hash(), keep: max(1, r.Retention.Keep), life: r.Retention.For.Milliseconds(),
+			sha: b.scripts.redact.sha, keep: max(1, r.Retention.Keep), life: r.Retention.For.Milliseconds(),
 			arg7: string(r.Target[:]), arg8: strconv.FormatUint(r.Seq, 10), redacted: answer,
 		},
 	}

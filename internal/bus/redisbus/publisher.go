@@ -1,6 +1,7 @@
 package redisbus
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"fmt"
@@ -23,24 +24,37 @@ const (
 	agedMax = 16_384
 )
 
+// atOnceMax is how large a message may be, in bytes, to be sent by who publishes
+// it: there is room for it wherever nothing else is on its way.
+const atOnceMax = 16 << 10
+
 // publisher sends what it takes, in order, over one connection: what is queued
 // goes, in one round trip at a time. What got no answer is sent again, under
 // the same number and before anything later, until there is one or it is given
 // up; the scripts know a number that they have seen.
+//
+// All of that is the work of one goroutine, run. While it has nothing to do it
+// listens to the connection, and then whoever has a message sends it there and
+// then: waking up a goroutine for each costs more than the sending. The answer
+// wakes it up. So what the goroutine has is handed over: while it listens, it
+// belongs to who holds mu.
 type publisher struct {
 	lane *lane
 	wake chan struct{} // holds one: there is something to do
 	gone chan struct{} // closed when run has ended
 
-	mu      sync.Mutex
-	queue   []*outgoing
-	bytes   int // of queue
-	signals map[signalKey]*outgoing
-	probing *outgoing // the next probe; nil: none is due
-	away    error     // why Redis is away; nil: it is not, as far as is known
-	closing bool
+	mu        sync.Mutex
+	queue     []*outgoing
+	bytes     int // of queue
+	signals   map[signalKey]*outgoing
+	probing   *outgoing // the next probe; nil: none is due
+	away      error     // why Redis is away; nil: it is not, as far as is known
+	closing   bool
+	listening bool      // run does
+	flight    *outgoing // was sent meanwhile
+	rest      []byte    // of flight, for which there was no room
 
-	// Below belongs to the goroutine of run.
+	// Below belongs to the goroutine of run; while it listens, to who holds mu.
 	conn       *link
 	unresolved []*outgoing // sent, and not answered
 	number     uint64
@@ -49,6 +63,8 @@ type publisher struct {
 	renewed    [partitions]time.Time // when the window was
 	aged       map[string]time.Time  // when a room's history was
 	id         string
+	buf        []byte // of commands
+	answers    []answer
 }
 
 type signalKey struct{ room, member string }
@@ -69,24 +85,84 @@ func (p *publisher) state() error {
 	return p.away
 }
 
-// take queues, or refuses.
+// take sends or queues, or refuses.
 func (p *publisher) take(o *outgoing) error {
 	p.lane.use()
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	switch size := o.size(); {
+	if err := p.refusal(o.size()); err != nil {
+		p.mu.Unlock()
+		return err
+	}
+	t := p.turn(o)
+	if t == nil {
+		p.bytes += o.size()
+		p.queue = append(p.queue, o)
+		p.nudge()
+	}
+	p.mu.Unlock()
+	t.send(p)
+	return nil
+}
+
+// refusal is why a message of that size is not taken. mu is held.
+func (p *publisher) refusal(size int) error {
+	switch {
 	case p.closing:
 		return bus.ErrClosed
 	case p.away != nil:
 		return p.away
 	case p.bytes+size > p.lane.bus.maxQueued:
 		return fmt.Errorf("%w: %d bytes are waiting for Redis already", bus.ErrUnavailable, p.bytes)
-	default:
-		p.bytes += size
 	}
-	p.queue = append(p.queue, o)
-	p.nudge()
 	return nil
+}
+
+// turn is the sending of one message in run's stead.
+type turn struct {
+	o    *outgoing
+	conn *link
+	to   interface{ WriteAtOnce([]byte) (int, error) }
+	buf  []byte
+}
+
+var turns = sync.Pool{New: func() any { return new(turn) }}
+
+// turn takes the turn if run is listening: nothing else is under way then. mu is
+// held; send is to be called without.
+func (p *publisher) turn(o *outgoing) *turn {
+	if !p.listening || len(o.payload) > atOnceMax {
+		return nil
+	}
+	to, ok := p.conn.Conn.(interface{ WriteAtOnce([]byte) (int, error) })
+	if !ok {
+		return nil
+	}
+	now := time.Now()
+	if p.conn.SetDeadline(now.Add(p.conn.reply)) != nil {
+		return nil // it is closed, as run is about to see
+	}
+	t := turns.Get().(*turn)
+	t.o, t.conn, t.to, t.buf = o, p.conn, to, p.appendTo(t.buf[:0], o, now)
+	p.flight, p.listening, o.since = o, false, now
+	return t
+}
+
+// send writes. What there is no room for, and what went wrong, is left to run.
+func (t *turn) send(p *publisher) {
+	if t == nil {
+		return
+	}
+	n, err := t.to.WriteAtOnce(t.buf)
+	if n < len(t.buf) || err != nil {
+		p.mu.Lock()
+		if p.flight == t.o {
+			p.rest = bytes.Clone(t.buf[n:])
+			t.conn.interrupt()
+		}
+		p.mu.Unlock()
+	}
+	t.o, t.conn, t.to = nil, nil, nil
+	turns.Put(t)
 }
 
 // probe sets what to send with the next round trip. It takes no place in the
@@ -103,18 +179,29 @@ func (p *publisher) probe(o *outgoing) {
 func (p *publisher) signal(k signalKey, o *outgoing) {
 	p.lane.use()
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	if _, waits := p.signals[k]; waits || p.closing || len(p.signals) >= signalsMax {
+	_, waits := p.signals[k]
+	full := p.closing || len(p.signals) >= signalsMax
+	if waits || full {
 		p.lane.bus.stats.Signals.Add(1)
-		if !waits {
-			return
+	}
+	var t *turn
+	if waits || !full {
+		if t = p.turn(o); t == nil {
+			p.signals[k] = o
+			p.nudge()
 		}
 	}
-	p.signals[k] = o
-	p.nudge()
+	p.mu.Unlock()
+	t.send(p)
 }
 
+// nudge tells run that there is something to do. mu is held.
 func (p *publisher) nudge() {
+	if p.listening {
+		p.listening = false
+		p.conn.interrupt()
+		return
+	}
 	select {
 	case p.wake <- struct{}{}:
 	default:

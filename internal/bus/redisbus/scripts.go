@@ -14,18 +14,21 @@ var sources embed.FS
 // scripts are the server's side of the bus: what must be one step there. Each
 // file says what it takes and replies.
 type scripts struct {
-	publish, redact            *redis.Script // through a publisher
+	publish, redact            *script // through a publisher
 	enter, leave, sweep, reap  *redis.Script
 	members, heal, fork, pages *redis.Script
 	sanction, lift, state      *redis.Script // of the sanctions
 }
+
+// script is one that the library does not send.
+type script struct{ sha, text string }
 
 func newScripts(k *keys, sharded bool) *scripts {
 	publish := "PUBLISH"
 	if sharded {
 		publish = "SPUBLISH"
 	}
-	of := func(prefix int, files ...string) *redis.Script {
+	text := func(prefix int, files []string) string {
 		var b strings.Builder
 		fmt.Fprintf(&b, "local PUBLISH, PREFIX = '%s', %d\n", publish, prefix)
 		for _, f := range append([]string{"keys"}, files...) {
@@ -35,12 +38,17 @@ func newScripts(k *keys, sharded bool) *scripts {
 			}
 			b.Write(text)
 		}
-		return redis.NewScript(b.String())
+		return b.String()
 	}
+	of := func(prefix int, files ...string) *redis.Script { return redis.NewScript(text(prefix, files)) }
 	make := func(files ...string) *redis.Script { return of(k.partPrefix, files...) }
+	ours := func(files ...string) *script {
+		s := text(k.partPrefix, files)
+		return &script{sha: redis.NewScript(s).Hash(), text: s}
+	}
 	return &scripts{
-		publish: make("epoch", "append", "publish"),
-		redact:  make("epoch", "append", "redact"),
+		publish: ours("epoch", "append", "publish"),
+		redact:  ours("epoch", "append", "redact"),
 		enter:   make("epoch", "read", "presence", "enter"),
 		leave:   make("presence", "leave"),
 		sweep:   make("presence", "sweep"),

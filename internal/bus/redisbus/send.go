@@ -1,13 +1,13 @@
 package redisbus
 
 import (
+	"context"
 	"errors"
 	"fmt"
-	"net"
+	"os"
+	"slices"
 	"strings"
 	"time"
-
-	"github.com/redis/go-redis/v9"
 
 	"github.com/wsrelay/relay/internal/bus"
 )
@@ -16,6 +16,11 @@ import (
 func (p *publisher) run() {
 	defer close(p.gone)
 	defer p.end()
+	defer context.AfterFunc(p.lane.bus.ctx, func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.nudge()
+	})()
 	for p.await() {
 		if err := p.connect(); err != nil {
 			p.failed(err)
@@ -44,18 +49,67 @@ func (p *publisher) await() bool {
 		}
 		p.mu.Lock()
 		idle := len(p.queue) == 0 && len(p.signals) == 0 && len(p.unresolved) == 0 && p.probing == nil
-		over, away := p.closing && idle, p.away != nil
+		over, work := p.closing && idle, !idle || p.away != nil || p.failures > 0 || p.conn != nil && p.conn.stale
+		p.listening = !over && !work && p.conn != nil
+		listening := p.listening
 		p.mu.Unlock()
-		if over {
+		switch {
+		case over:
 			return false
-		}
-		if !idle || away || p.failures > 0 {
+		case work:
 			return true
+		case listening:
+			p.listen()
+			continue
 		}
 		select {
 		case <-p.wake:
 		case <-ctx.Done():
 		}
+	}
+}
+
+// listen waits until there is something to do, or for the answer to what
+// somebody sent meanwhile.
+func (p *publisher) listen() {
+	for {
+		err := p.conn.listen()
+		p.mu.Lock()
+		p.listening = false // now all is run's own again, but for what is on its way
+		o, rest := p.flight, p.rest
+		p.rest = nil
+		p.mu.Unlock()
+		interrupted := errors.Is(err, os.ErrDeadlineExceeded)
+		switch {
+		case o == nil && interrupted:
+			_ = p.conn.SetDeadline(time.Time{}) // if that fails, so will the next use
+			return
+		case o == nil: // it was closed, or says what nobody has asked for
+			p.hangUp()
+			return
+		case interrupted && rest != nil:
+			if _, err = p.conn.Write(rest); err == nil {
+				err = p.conn.SetReadDeadline(o.since.Add(p.conn.reply))
+			}
+			if err == nil {
+				continue
+			}
+		case interrupted && time.Since(o.since) < p.conn.reply: // by a deadline of before
+			if err = p.conn.SetReadDeadline(o.since.Add(p.conn.reply)); err == nil {
+				continue
+			}
+		}
+		p.mu.Lock()
+		p.flight = nil
+		p.mu.Unlock()
+		answers := p.answersFor(1)
+		if err == nil {
+			err = p.conn.hear(answers)
+		} else {
+			answers[0].err = err
+		}
+		p.settle([]*outgoing{o}, answers, err)
+		return
 	}
 }
 
@@ -106,24 +160,82 @@ func fits(batch []*outgoing, o *outgoing) bool {
 	return true
 }
 
-// send makes the round trip and sorts out what became of each.
+// send makes the round trip.
 func (p *publisher) send(batch []*outgoing) {
 	if len(batch) == 0 {
 		p.succeeded()
 		return
 	}
-	b := p.lane.bus
-	now := time.Now()
-	cmds, err := p.exec(batch, now)
-	b.stats.Pipelines.Add(1)
+	answers, err := p.exchange(batch)
+	p.settle(batch, answers, err)
+}
 
-	lost := fateOf(err) == unknown || fateOf(err) == unsent
-	load, astray := false, lost
-	for i, o := range batch {
-		reply, cerr := outcome(cmds[i])
-		if lost && cerr == nil {
-			cerr = err
+// exchange sends a batch and returns an answer for each. The error is that of
+// the connection, if it broke.
+func (p *publisher) exchange(batch []*outgoing) ([]answer, error) {
+	n, now := len(batch), time.Now()
+	// In a transaction either all scripts are known or none: were one loaded by
+	// somebody else in between, a later message would overtake an earlier.
+	tx := n > 1 && slices.ContainsFunc(batch, func(o *outgoing) bool { return o.script != nil })
+	b := p.buf[:0]
+	if tx {
+		b = appendArg(appendCommand(b, 1), "multi")
+	}
+	for _, o := range batch {
+		b = p.appendTo(b, o, now)
+		if o.since.IsZero() {
+			o.since = now
 		}
+	}
+	if !tx {
+		answers := p.answersFor(n)
+		return answers, p.conn.exchange(p.keep(b), answers)
+	}
+	answers := p.answersFor(n + 2)
+	err := p.conn.exchange(p.keep(appendArg(appendCommand(b, 1), "exec")), answers)
+	begun, each, exec := answers[0], answers[1:n+1], answers[n+1]
+	for i := range each {
+		switch {
+		case err != nil:
+			each[i] = answer{err: err}
+		case begun.err != nil || each[i].err != nil: // there is no transaction, or this one was not let in
+		case exec.err != nil:
+			each[i] = exec
+		case len(exec.list) == n:
+			each[i] = exec.list[i]
+		default:
+			each[i] = answer{} // resolve knows what to make of it
+		}
+	}
+	return each, err
+}
+
+const keepMax = 256 << 10
+
+// keep has the next batch use the memory of b, unless it is much.
+func (p *publisher) keep(b []byte) []byte {
+	if p.buf = b[:0]; cap(b) > keepMax {
+		p.buf = nil
+	}
+	return b
+}
+
+// answersFor makes room for n answers, in place of the last ones.
+func (p *publisher) answersFor(n int) []answer {
+	clear(p.answers)
+	p.answers = slices.Grow(p.answers[:0], n)[:n]
+	return p.answers
+}
+
+// settle sorts out what became of each. err is that of the connection, if it
+// broke.
+func (p *publisher) settle(batch []*outgoing, answers []answer, err error) {
+	b := p.lane.bus
+	b.stats.Pipelines.Add(1)
+	load, astray := false, err != nil
+	b.handler.Gather()
+	for i, o := range batch {
+		reply, cerr := answers[i].text, answers[i].err
 		switch f := fateOf(cerr); {
 		case f == done:
 			if o.receipt != nil {
@@ -159,6 +271,7 @@ func (p *publisher) send(batch []*outgoing) {
 			p.unresolved = append(p.unresolved, o)
 		}
 	}
+	b.handler.Flush()
 	b.stats.Resent.Add(int64(len(p.unresolved)))
 	switch {
 	case astray:
@@ -177,47 +290,23 @@ func (p *publisher) send(batch []*outgoing) {
 	}
 }
 
-func (p *publisher) exec(batch []*outgoing, now time.Time) ([]redis.Cmder, error) {
-	b := p.lane.bus
-	cmds := make([]redis.Cmder, len(batch))
-	scripts := 0
-	for i, o := range batch {
-		cmds[i] = p.command(o, now)
-		if o.script != nil {
-			scripts++
-		}
-		if o.since.IsZero() {
-			o.since = now
-		}
-	}
-	if len(cmds) == 1 {
-		return cmds, p.conn.Process(b.ctx, cmds[0])
-	}
-	// In a transaction either all scripts are known or none: were one loaded by
-	// somebody else in between, a later message would overtake an earlier.
-	pipe := p.conn.Pipeline()
-	if scripts > 0 {
-		pipe = p.conn.TxPipeline()
-	}
-	for _, c := range cmds {
-		_ = pipe.Process(b.ctx, c) // queues
-	}
-	_, err := pipe.Exec(b.ctx)
-	return cmds, err
-}
-
-func (p *publisher) command(o *outgoing, now time.Time) redis.Cmder {
-	b := p.lane.bus
+// appendTo adds the command that sends o.
+func (p *publisher) appendTo(b []byte, o *outgoing, now time.Time) []byte {
 	s := o.script
 	if s == nil {
-		return redis.NewIntCmd(b.ctx, b.publishCmd, o.channel, o.payload)
+		b = appendArg(appendCommand(b, 3), p.lane.bus.publishCmd)
+		return appendArg(appendArg(b, o.channel), o.payload)
 	}
 	if o.number == 0 {
 		p.number++
 		o.number = p.number
 	}
-	return redis.NewStringCmd(b.ctx, "evalsha", s.sha, 1, s.meta,
-		p.conn.arg, o.number, s.keep, s.life, p.renew(o, now), o.payload, s.arg7, s.arg8)
+	b = appendArg(appendArg(appendCommand(b, 12), "evalsha"), s.sha)
+	b = appendArg(appendArg(b, "1"), s.meta)
+	b = appendInt(appendArg(b, p.conn.arg), int64(o.number))
+	b = appendInt(appendInt(b, int64(s.keep)), s.life)
+	b = appendArg(appendArg(b, p.renew(o, now)), o.payload)
+	return appendArg(appendArg(b, s.arg7), s.arg8)
 }
 
 // renew says which times to live this message renews: each is done once in a
@@ -255,33 +344,19 @@ func (p *publisher) unrenewed(o *outgoing) {
 	}
 }
 
-func outcome(c redis.Cmder) (string, error) {
-	if s, is := c.(*redis.StringCmd); is {
-		return s.Result()
-	}
-	return "", c.Err()
-}
-
-// connect makes a connection if there is none. A pooled one may be dead without
-// knowing, so one failure after dialling is not yet the server's.
+// connect makes a connection if there is none.
 func (p *publisher) connect() (err error) {
 	if p.conn != nil && p.conn.stale {
-		if err := p.conn.identify(p.lane.bus); err != nil {
+		if err := p.conn.identify(); err != nil {
 			p.hangUp()
 		} else {
 			p.ids = p.conn.ids
 		}
 	}
-	for range 2 {
-		if p.conn != nil {
-			return nil
-		}
-		var slow net.Error
-		if p.conn, err = dial(p.lane, p.id); err == nil || fateOf(err) == unsent || errors.As(err, &slow) && slow.Timeout() {
-			break
-		}
+	if p.conn != nil {
+		return nil
 	}
-	if err != nil {
+	if p.conn, err = dial(p.lane, p.id); err != nil {
 		return err
 	}
 	p.renewed = [partitions]time.Time{}
