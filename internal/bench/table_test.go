@@ -9,6 +9,8 @@ import (
 	"encoding/pem"
 	"flag"
 	"fmt"
+	"io"
+	"maps"
 	"math/big"
 	"net"
 	"net/http"
@@ -30,7 +32,7 @@ import (
 var (
 	tableRuns  = flag.Int("table", 0, "measure each scenario so many times and print the medians; 0: do not")
 	tableOnly  = flag.String("table.scenarios", "latency,mid,big,many,cross,crosslat,idle,start", "which, with commas; also: idletls, rooms10, rooms1000, rooms9500, sockets1000, sockets10000, sockets19000")
-	tableRooms = flag.String("table.rooms", "plain", "plain, or full: history, 1 % of messages traced, metrics")
+	tableRooms = flag.String("table.rooms", "plain", "in which rooms, with commas: "+strings.Join(slices.Sorted(maps.Keys(rooms)), ", "))
 	tableRelay = flag.String("table.relay", "", "relay to measure; default: the one of this tree")
 	profileDir = flag.String("profile", "", "write profiles of a relay under the load of -profile.scenario into this folder; empty: do not")
 	profileOf  = flag.String("profile.scenario", "many", "which load to profile")
@@ -60,6 +62,41 @@ var scenarios = map[string]struct {
 	"sockets19000": {Options: bench.Options{Rooms: 1900, Members: 10, Rate: 1000}},
 }
 
+// collector is where spans go.
+type collector func(t *testing.T) (url string)
+
+// rooms are the configurations under which a load is measured.
+var rooms = map[string]struct {
+	history, metrics bool
+	sample           string // share of the messages that are traced
+	collector
+}{
+	"plain":  {},
+	"full":   {history: true, metrics: true, sample: "1%", collector: answers(0)},
+	"traced": {sample: "100%", collector: answers(0)},
+	"slow":   {sample: "100%", collector: answers(2 * time.Second)},
+	"away":   {sample: "100%", collector: func(*testing.T) string { return "http://127.0.0.1:9" }}, // discard: nobody listens there
+	"stuck":  {sample: "100%", collector: answers(time.Hour)},
+}
+
+// answers makes a collector that throws away what it gets, and takes its time to
+// say so.
+func answers(after time.Duration) collector {
+	return func(t *testing.T) string {
+		over := make(chan struct{})
+		sink := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			_, _ = io.Copy(io.Discard, r.Body) // what was sent counts, not what comes of it
+			select {
+			case <-time.After(after):
+			case <-over:
+			}
+		}))
+		t.Cleanup(sink.Close)
+		t.Cleanup(func() { close(over) })
+		return sink.URL
+	}
+}
+
 // row is one measurement.
 type row struct {
 	*bench.Result
@@ -67,6 +104,16 @@ type row struct {
 	connect       time.Duration // while sockets connected and joined
 	memory        int64         // bytes, of all sockets
 	start         time.Duration // to the first ack
+}
+
+// subject is what is measured: a load, in rooms of a kind.
+type subject struct{ scenario, rooms string }
+
+func (s subject) String() string {
+	if s.rooms == "plain" {
+		return s.scenario
+	}
+	return s.scenario + ", " + s.rooms
 }
 
 // TestTable is `make bench`. It takes a minute for each of -table.
@@ -78,20 +125,25 @@ func TestTable(t *testing.T) {
 	if program == "" {
 		program = build(t)
 	}
-	names := strings.Split(*tableOnly, ",")
-	rows := make(map[string][]row)
+	var of []subject
+	for _, s := range strings.Split(*tableOnly, ",") {
+		for _, r := range strings.Split(*tableRooms, ",") {
+			of = append(of, subject{s, r})
+		}
+	}
+	rows := make(map[subject][]row)
 	for range *tableRuns { // in turn, so that a bad minute hits all alike
-		for _, name := range names {
-			t.Run(name, func(t *testing.T) {
-				r := measure(t, program, name)
+		for _, s := range of {
+			t.Run(s.String(), func(t *testing.T) {
+				r := measure(t, program, s)
 				if r.Result != nil && !r.Sound() {
 					t.Errorf("lost %d, out of order %d, repeated %d, closed %d %s", r.Lost, r.OutOfOrder, r.Repeated, r.Closed, r.Why)
 				}
-				rows[name] = append(rows[name], r)
+				rows[s] = append(rows[s], r)
 			})
 		}
 	}
-	printTable(names, rows)
+	printTable(of, rows)
 }
 
 func build(t *testing.T) string {
@@ -106,21 +158,21 @@ func build(t *testing.T) string {
 }
 
 // measure runs one scenario once, with processes of its own.
-func measure(t *testing.T, program, name string) (r row) {
+func measure(t *testing.T, program string, s subject) (r row) {
 	t.Helper()
-	if name == "start" {
+	if s.scenario == "start" {
 		return row{start: firstAck(t, program)}
 	}
-	sc, ok := scenarios[name]
+	sc, ok := scenarios[s.scenario]
 	if !ok {
-		t.Fatalf("no scenario %q", name)
+		t.Fatalf("no scenario %q", s.scenario)
 	}
 	redis := redistest.Start(t)
 	redisPID := pidOf(t, redis)
 	opt := sc.Options
 	var servers []*server
 	for range map[bool]int{false: 1, true: 2}[sc.two] {
-		s := startServer(t, program, configuration(t, redis.URL(), sc.tls))
+		s := startServer(t, program, configuration(t, redis.URL(), s.rooms, sc.tls))
 		servers = append(servers, s)
 		opt.URLs = append(opt.URLs, s.url)
 	}
@@ -165,7 +217,7 @@ func pidOf(t *testing.T, s *redistest.Server) int {
 
 // configuration is a relay that limits nothing of what is measured, but has the
 // limiter, the policy and the sender's rate to look at all the same.
-func configuration(t *testing.T, redisURL string, encrypted bool) string {
+func configuration(t *testing.T, redisURL, kind string, encrypted bool) string {
 	t.Helper()
 	b := `listen: "127.0.0.1:0"
 admin: {listen: ""}
@@ -176,16 +228,19 @@ drain: {over: 0s}
 `
 	room := `match: "bench-*", create: anyone, join: anyone, members: {grace: 0s}, messages: {rate: 100000/s, burst: 100000}`
 	more := "log: {level: info, format: json}"
-	switch *tableRooms {
-	case "plain":
-	case "full":
-		sink := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
-		t.Cleanup(sink.Close)
+	r, ok := rooms[kind]
+	if !ok {
+		t.Fatalf("no rooms %q", kind)
+	}
+	if r.history {
 		room += ", history: {keep: 200, for: 1h}"
-		more += fmt.Sprintf(", traces: {otlp: %q, protocol: http, sample: 1%%}, metrics: {path: /metrics}", sink.URL)
+	}
+	if r.collector != nil {
+		more += fmt.Sprintf(", traces: {otlp: %q, protocol: http, sample: %s}", r.collector(t), r.sample)
+	}
+	if r.metrics {
+		more += ", metrics: {path: /metrics}"
 		b = strings.Replace(b, `admin: {listen: ""}`, `admin: {listen: "127.0.0.1:0"}`, 1)
-	default:
-		t.Fatalf("no rooms %q", *tableRooms)
 	}
 	if encrypted {
 		cert, key := certificate(t)
@@ -260,14 +315,14 @@ func median(rows []row, of func(row) float64) float64 {
 func micros(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1000 }
 
 // printTable writes Markdown, as in docs/performance.md.
-func printTable(names []string, rows map[string][]row) {
+func printTable(of []subject, rows map[subject][]row) {
 	perDelivery := func(spent func(row) time.Duration) func(row) float64 {
 		return func(r row) float64 { return micros(spent(r)) / (r.DeliveriesPerSecond * r.Seconds) }
 	}
 	fmt.Printf("\n| scenario | deliveries/s | server µs | Redis µs | generator µs | p50 ms | p99 ms | p99.9 ms | lost | out of order |\n|---|---|---|---|---|---|---|---|---|---|\n")
-	for _, name := range names {
+	for _, name := range of {
 		list := rows[name]
-		if sc := scenarios[name]; len(list) == 0 || sc.Rate == 0 && sc.InFlight == 0 {
+		if sc := scenarios[name.scenario]; len(list) == 0 || sc.Rate == 0 && sc.InFlight == 0 {
 			continue
 		}
 		fmt.Printf("| %s | %.0f | %.2f | %.2f | %.2f | %.2f | %.2f | %.2f | %.0f | %.0f |\n", name,
@@ -281,13 +336,13 @@ func printTable(names []string, rows map[string][]row) {
 			median(list, func(r row) float64 { return float64(r.Lost) }),
 			median(list, func(r row) float64 { return float64(r.OutOfOrder) }))
 	}
-	for _, name := range names {
+	for _, name := range of {
 		list := rows[name]
 		switch {
 		case len(list) == 0:
-		case name == "start":
+		case name.scenario == "start":
 			fmt.Printf("\n%s: %.0f ms from the start to the first ack, without Redis\n", name, median(list, func(r row) float64 { return micros(r.start) / 1000 }))
-		case scenarios[name].memory:
+		case scenarios[name.scenario].memory:
 			fmt.Printf("\n%s: %d sockets, %.1f KiB each, %.0f connects/s with joins, %.2f ms of server CPU each\n", name, list[0].Sockets,
 				median(list, func(r row) float64 { return float64(r.memory) / 1024 / float64(r.Sockets) }),
 				median(list, func(r row) float64 { return r.ConnectsPerSecond }),
@@ -316,7 +371,7 @@ func TestProfile(t *testing.T) {
 	if !ok {
 		t.Fatalf("no scenario %q", *profileOf)
 	}
-	s := startServer(t, self, configuration(t, redistest.Start(t).URL(), false), profileEnv+"="+dir)
+	s := startServer(t, self, configuration(t, redistest.Start(t).URL(), "plain", false), profileEnv+"="+dir)
 	opt := sc.Options
 	opt.URLs, opt.Prefix, opt.Senders, opt.Size = []string{s.url}, "bench-", 1, 128
 	opt.Warm, opt.Duration = 2*time.Second, 10*time.Second
