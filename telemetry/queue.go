@@ -15,8 +15,8 @@ type record interface {
 // Whoever puts never waits: what does not fit is counted.
 type queue struct {
 	max  int
-	wake chan struct{} // holds one: there is something to do, or the batch is full
-	full int           // spans at which wake is given at once
+	wake chan struct{} // holds one: there is something to do, or enough waits
+	full int           // spans that are enough to be sent at once
 
 	dropped atomic.Int64 // spans
 
@@ -32,8 +32,14 @@ type queued struct {
 	spans int
 }
 
+// enough spans are worth a request. To send more at a time is cheaper, and what
+// comes faster than requests go makes them larger by itself; but whoever makes a
+// large one has a core to himself for tens of milliseconds, and messages see it
+// in their p99.
+const enough = 512
+
 func newQueue(maxSpans, batch int) *queue {
-	return &queue{max: maxSpans, full: min(batch, maxSpans), wake: make(chan struct{}, 1)}
+	return &queue{max: maxSpans, full: min(enough, batch, maxSpans), wake: make(chan struct{}, 1)}
 }
 
 // put takes a record of at most so many spans, or counts them as dropped.

@@ -10,6 +10,9 @@
 //	Publish → publisher (publisher.go) → script → PUBLISH → receiver
 //	(receiver.go) → room (room.go) → Handler
 //
+// The library does all but one thing: a publisher speaks on its connection
+// itself (link.go, resp.go), because the library would have it wait there.
+//
 // A room knows where in its stream it stands. What does not follow is held
 // until the healer (heal.go) has read back what is missing. Presence
 // (presence.go) is written by scripts, and noted here (roster.go), so that it
