@@ -11,11 +11,13 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
 
+	"github.com/wsrelay/relay/internal/room"
 	"github.com/wsrelay/relay/plugins/filter"
 )
 
@@ -170,4 +172,58 @@ func status1(t *testing.T, h *Host) Status {
 		t.Fatalf("%d filters", len(list))
 	}
 	return list[0]
+}
+
+// load asks a chain all the time and looks at what it gets.
+type load struct {
+	t                        *testing.T
+	quit                     chan struct{}
+	wg                       sync.WaitGroup
+	answered, judged, failed atomic.Uint64
+}
+
+func startLoad(t *testing.T, c room.Filters, senders int) *load {
+	l := &load{t: t, quit: make(chan struct{})}
+	for i := range senders {
+		l.wg.Go(func() {
+			for n := 0; ; n++ {
+				select {
+				case <-l.quit:
+					return
+				default:
+				}
+				l.one(c, fmt.Sprintf(`"message %d of %d %s"`, n, i, [...]string{"spam", "eggs"}[n%2]), n%2 == 0)
+			}
+		})
+	}
+	return l
+}
+
+// one asks about one message. A refused one must be one that has to be, unless it
+// is unavailable; and none that has to be refused may pass.
+func (l *load) one(c room.Filters, body string, spam bool) {
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	r, err := Judge(ctx, c, chat(body))
+	if err != nil {
+		l.t.Errorf("no answer: %v", err)
+		return
+	}
+	l.answered.Add(1)
+	switch {
+	case r.Unavailable:
+		l.failed.Add(1)
+		if r.Action != filter.ActionReject || r.Steps[0].Failure == "" {
+			l.t.Errorf("%s: %+v", body, r)
+		}
+	case len(r.Steps) == 0 || r.Steps[0].Failure != "" || (r.Action == filter.ActionReject) != spam:
+		l.t.Errorf("%s was judged by nobody or wrongly: %+v", body, r)
+	default:
+		l.judged.Add(1)
+	}
+}
+
+func (l *load) stop() {
+	close(l.quit)
+	l.wg.Wait()
 }
