@@ -163,7 +163,7 @@ func TestAPluginThatKnowsOnlyCheckBatch(t *testing.T) {
 		t.Errorf("without a verdict: %+v", r)
 	}
 	load := startLoad(t, c, 16)
-	eventually(t, "many are judged", func() bool { return load.judged.Load() > 200 })
+	load.more(&load.judged, 200)
 	load.stop()
 	if st := status1(t, h); !st.Unary || st.InFlight != 0 || st.Mended == 0 || load.failed.Load() > 0 {
 		t.Errorf("%+v", st)

@@ -87,7 +87,7 @@ func words(c wordsConfig) (filter.Judge, error) {
 			panic("ouch")
 		case text == "sleep":
 			<-ctx.Done()
-			time.Sleep(50 * time.Millisecond)
+			time.Sleep(50 * time.Millisecond) // it is slow, in its own process
 		case text == "hang":
 			select {}
 		case text == "die":
@@ -178,12 +178,13 @@ func status1(t *testing.T, h *Host) Status {
 type load struct {
 	t                        *testing.T
 	quit                     chan struct{}
+	told                     chan struct{} // holds one: there was another answer
 	wg                       sync.WaitGroup
 	answered, judged, failed atomic.Uint64
 }
 
 func startLoad(t *testing.T, c room.Filters, senders int) *load {
-	l := &load{t: t, quit: make(chan struct{})}
+	l := &load{t: t, quit: make(chan struct{}), told: make(chan struct{}, 1)}
 	for i := range senders {
 		l.wg.Go(func() {
 			for n := 0; ; n++ {
@@ -209,7 +210,13 @@ func (l *load) one(c room.Filters, body string, spam bool) {
 		l.t.Errorf("no answer: %v", err)
 		return
 	}
-	l.answered.Add(1)
+	defer func() {
+		l.answered.Add(1)
+		select {
+		case l.told <- struct{}{}:
+		default:
+		}
+	}()
 	switch {
 	case r.Unavailable:
 		l.failed.Add(1)
@@ -220,6 +227,19 @@ func (l *load) one(c room.Filters, body string, spam bool) {
 		l.t.Errorf("%s was judged by nobody or wrongly: %+v", body, r)
 	default:
 		l.judged.Add(1)
+	}
+}
+
+// more waits for n more answers of a kind.
+func (l *load) more(of *atomic.Uint64, n uint64) {
+	l.t.Helper()
+	deadline := time.After(15 * time.Second)
+	for least := of.Load() + n; of.Load() < least; {
+		select {
+		case <-l.told:
+		case <-deadline:
+			l.t.Fatalf("%d messages are answered, %d judged, %d not, after 15 s", l.answered.Load(), l.judged.Load(), l.failed.Load())
+		}
 	}
 }
 

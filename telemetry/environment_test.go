@@ -108,13 +108,13 @@ func TestTheCollectorMustBeWhoItSaysItIs(t *testing.T) {
 		o.TLS = authority
 		trusting := start(t, "a", o)
 		o.TLS, o.Timeout = nil, 300*time.Millisecond
-		wary := start(t, "b", o)
+		wary, logged := startRinging(t, "b", o)
 		all, id := telemetry.Origin{Sample: telemetry.Share(1)}, [16]byte{1, 15: 1}
 		for _, tel := range []*telemetry.Telemetry{trusting, wary} {
 			tel.Traces.Message(tel.Traces.Decide(id, &all, 0), &all, telemetry.Facts{ID: id, Start: time.Now(), Policy: "*"}).End(telemetry.Outcome{})
 		}
 		col.WaitSpans(t, 1)
-		waitMetric(t, wary, "relay_traces_spans_dropped_total", 1)
+		waitDropped(t, wary, logged, 1)
 		for _, s := range col.Spans() {
 			if s.Instance != "a" {
 				t.Errorf("%s: %s told a stranger", p, s.Instance)

@@ -46,7 +46,7 @@ func TestTheCollectorGoesAwayAndComesBack(t *testing.T) {
 			endpoint := map[telemetry.Protocol]string{telemetry.GRPC: col.GRPC, telemetry.HTTP: col.HTTP}[p]
 			o := to(endpoint, p)
 			o.Timeout = 300 * time.Millisecond
-			tel := start(t, "a", o)
+			tel, logged := startRinging(t, "a", o)
 			say := func() [16]byte {
 				id := [16]byte{}
 				copy(id[:], time.Now().AppendFormat(nil, "150405.000000000"))
@@ -69,22 +69,27 @@ func TestTheCollectorGoesAwayAndComesBack(t *testing.T) {
 
 			release := col.Hold() // slow: the request is held until it is given up
 			say()
-			waitMetric(t, tel, "relay_traces_spans_dropped_total", 1)
+			waitDropped(t, tel, logged, 1)
 			release()
 
 			col.Refuse(true)
 			say()
-			waitMetric(t, tel, "relay_traces_spans_dropped_total", 2)
+			waitDropped(t, tel, logged, 2)
 			col.Refuse(false)
 
 			col.Stop()
 			say()
-			waitMetric(t, tel, "relay_traces_spans_dropped_total", 3)
+			waitDropped(t, tel, logged, 3)
 			again := telemetrytest.NewCollectorAt(t, col)
-			deadline := time.Now().Add(20 * time.Second)
-			for len(again.Spans()) == 0 && time.Now().Before(deadline) {
-				say() // gRPC waits a moment before it tries to connect again
-				time.Sleep(100 * time.Millisecond)
+			deadline := time.After(20 * time.Second)
+			for came := again.Changed(); len(again.Spans()) == 0; {
+				say() // once more: gRPC waits a moment before it tries to connect again
+				select {
+				case <-came:
+				case <-logged:
+				case <-deadline:
+					t.Fatal("nothing came after the collector was back")
+				}
 			}
 			has(again, say())
 		})

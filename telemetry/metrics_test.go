@@ -46,19 +46,21 @@ func series(t testing.TB, text, prefix string) (float64, bool) {
 	return 0, false
 }
 
-// waitMetric waits until a series without labels is at least so much.
-func waitMetric(t testing.TB, tel *telemetry.Telemetry, name string, least float64) {
+// waitDropped waits until so many spans were dropped. An export that failed is
+// counted before it is logged.
+func waitDropped(t testing.TB, tel *telemetry.Telemetry, logged <-chan struct{}, least float64) {
 	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.After(20 * time.Second)
 	for {
-		v, ok := series(t, scrape(t, tel, false), name+" ")
+		v, ok := series(t, scrape(t, tel, false), "relay_traces_spans_dropped_total ")
 		if ok && v >= least {
 			return
 		}
-		if time.Now().After(deadline) {
-			t.Fatalf("%s is %v, want %v", name, v, least)
+		select {
+		case <-logged:
+		case <-deadline:
+			t.Fatalf("%v spans were dropped, want %v", v, least)
 		}
-		time.Sleep(20 * time.Millisecond)
 	}
 }
 

@@ -21,13 +21,36 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
 
+// bell is a log that rings instead of writing.
+type bell struct {
+	slog.Handler
+	rung chan struct{} // holds one
+}
+
+// Handle implements slog.Handler.
+func (b bell) Handle(context.Context, slog.Record) error {
+	select {
+	case b.rung <- struct{}{}:
+	default:
+	}
+	return nil
+}
+
 // start makes a Telemetry that exports to where o says, at once.
 func start(t testing.TB, instance string, o telemetry.TracesOptions) *telemetry.Telemetry {
+	t.Helper()
+	tel, _ := startRinging(t, instance, o)
+	return tel
+}
+
+// startRinging is start, with a channel that says when something was logged.
+func startRinging(t testing.TB, instance string, o telemetry.TracesOptions) (tel *telemetry.Telemetry, logged <-chan struct{}) {
 	t.Helper()
 	if o.Delay == 0 {
 		o.Delay = time.Millisecond
 	}
-	tel, err := telemetry.New(telemetry.Options{Service: "relay", Instance: instance, Version: "test", Traces: &o, Log: quiet})
+	log := bell{quiet.Handler(), make(chan struct{}, 1)}
+	tel, err := telemetry.New(telemetry.Options{Service: "relay", Instance: instance, Version: "test", Traces: &o, Log: slog.New(log)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -37,7 +60,7 @@ func start(t testing.TB, instance string, o telemetry.TracesOptions) *telemetry.
 			t.Errorf("stopping: %v", err)
 		}
 	})
-	return tel
+	return tel, log.rung
 }
 
 func to(endpoint string, p telemetry.Protocol) telemetry.TracesOptions {

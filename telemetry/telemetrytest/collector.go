@@ -163,14 +163,19 @@ func (c *Collector) Spans() []*tracetree.Span {
 	return list
 }
 
+// Changed is closed when the next request has been taken.
+func (c *Collector) Changed() <-chan struct{} {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.changed
+}
+
 // Wait waits until what came is as it should be, and returns it.
 func (c *Collector) Wait(t testing.TB, ok func([]*tracetree.Span) bool) []*tracetree.Span {
 	t.Helper()
 	deadline := time.After(patience)
 	for {
-		c.mu.Lock()
-		changed := c.changed
-		c.mu.Unlock()
+		changed := c.Changed()
 		list := c.Spans()
 		if ok(list) {
 			return list
