@@ -100,16 +100,25 @@ func (d *Delivery) Context() Context {
 	return Context{d.context.TraceID, d.span, FlagSampled}
 }
 
-// Enqueued notes that the message waits for a receiver to read.
-func (d *Delivery) Enqueued(conn string) {
+// lock takes mu, unless there is no delivery or it is over.
+func (d *Delivery) lock() bool {
 	if d == nil {
-		return
+		return false
 	}
 	d.mu.Lock()
-	defer d.mu.Unlock()
 	if d.over {
+		d.mu.Unlock()
+		return false
+	}
+	return true
+}
+
+// Enqueued notes that the message waits for a receiver to read.
+func (d *Delivery) Enqueued(conn string) {
+	if !d.lock() {
 		return
 	}
+	defer d.mu.Unlock()
 	d.enqueued++
 	if len(d.waiting) < maxNamed {
 		d.waiting = append(d.waiting, conn)
@@ -118,14 +127,10 @@ func (d *Delivery) Enqueued(conn string) {
 
 // Wrote notes that a receiver's socket has taken the message.
 func (d *Delivery) Wrote(conn string, at time.Time) {
-	if d == nil {
+	if !d.lock() {
 		return
 	}
-	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.over {
-		return
-	}
 	d.written++
 	if d.first.IsZero() || at.Before(d.first) {
 		d.first = at
@@ -146,14 +151,10 @@ func (d *Delivery) Wrote(conn string, at time.Time) {
 // Dropped notes that a receiver does not get the message, and why: shed, slow
 // consumer, closed.
 func (d *Delivery) Dropped(conn, why string) {
-	if d == nil {
+	if !d.lock() {
 		return
 	}
-	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.over {
-		return
-	}
 	d.dropped++
 	d.note(receiverEvent{"dropped", conn, why, time.Now()})
 	d.settle(conn)
@@ -162,14 +163,10 @@ func (d *Delivery) Dropped(conn, why string) {
 // Sent says that all receivers have been told of, and how many members' sockets
 // there are.
 func (d *Delivery) Sent(members int) {
-	if d == nil {
+	if !d.lock() {
 		return
 	}
-	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.over {
-		return
-	}
 	d.members, d.sent = members, true
 	d.finish()
 }
@@ -197,11 +194,10 @@ func (d *Delivery) finish() {
 
 // expire ends the delivery although some have not got the message.
 func (d *Delivery) expire(now time.Time) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.over {
+	if !d.lock() {
 		return
 	}
+	defer d.mu.Unlock()
 	left := d.enqueued - d.written - d.dropped
 	if left > 0 {
 		d.slow += left

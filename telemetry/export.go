@@ -2,6 +2,7 @@ package telemetry
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"log/slog"
 	"os"
@@ -79,36 +80,50 @@ func (o OTLP) path(signal string) (endpoint, path string) {
 	return scheme + "://" + host, base + "/v1/" + signal
 }
 
+// setters are the options that all of the SDK's exporters have in common, each
+// with a type of its own.
+type setters[Option any] struct {
+	endpoint func(string) Option
+	path     func(string) Option // nil: gRPC, which has none
+	headers  func(map[string]string) Option
+	tls      func(*tls.Config) Option
+}
+
+// options say what o says to an exporter of a signal (traces, metrics).
+func (s setters[Option]) options(o OTLP, signal string) (opts []Option) {
+	switch {
+	case o.Endpoint == "":
+	case s.path == nil:
+		opts = append(opts, s.endpoint(o.Endpoint))
+	default:
+		endpoint, path := o.path(signal)
+		opts = append(opts, s.endpoint(endpoint), s.path(path))
+	}
+	if len(o.Headers) > 0 {
+		opts = append(opts, s.headers(o.Headers))
+	}
+	if o.TLS != nil && !strings.HasPrefix(o.Endpoint, "http://") {
+		opts = append(opts, s.tls(o.TLS))
+	}
+	return opts
+}
+
 // newSpanExporter makes an exporter, which connects when it first exports.
 func newSpanExporter(o OTLP) (sdktrace.SpanExporter, error) {
 	var client otlptrace.Client
 	if o.protocol("TRACES") == HTTP {
-		var opts []otlptracehttp.Option
-		if o.Endpoint != "" {
-			endpoint, path := o.path("traces")
-			opts = append(opts, otlptracehttp.WithEndpointURL(endpoint), otlptracehttp.WithURLPath(path))
-		}
-		if len(o.Headers) > 0 {
-			opts = append(opts, otlptracehttp.WithHeaders(o.Headers))
-		}
-		if o.TLS != nil {
-			opts = append(opts, otlptracehttp.WithTLSClientConfig(o.TLS))
-		}
-		opts = append(opts, otlptracehttp.WithRetry(otlptracehttp.RetryConfig(retry)))
-		client = otlptracehttp.NewClient(opts...)
+		opts := setters[otlptracehttp.Option]{
+			otlptracehttp.WithEndpointURL, otlptracehttp.WithURLPath, otlptracehttp.WithHeaders, otlptracehttp.WithTLSClientConfig,
+		}.options(o, "traces")
+		client = otlptracehttp.NewClient(append(opts, otlptracehttp.WithRetry(otlptracehttp.RetryConfig(retry)))...)
 	} else {
-		var opts []otlptracegrpc.Option
-		if o.Endpoint != "" {
-			opts = append(opts, otlptracegrpc.WithEndpointURL(o.Endpoint))
-		}
-		if len(o.Headers) > 0 {
-			opts = append(opts, otlptracegrpc.WithHeaders(o.Headers))
-		}
-		if o.TLS != nil && !strings.HasPrefix(o.Endpoint, "http://") {
-			opts = append(opts, otlptracegrpc.WithTLSCredentials(credentials.NewTLS(o.TLS)))
-		}
-		opts = append(opts, otlptracegrpc.WithRetry(otlptracegrpc.RetryConfig(retry)))
-		client = otlptracegrpc.NewClient(opts...)
+		opts := setters[otlptracegrpc.Option]{
+			otlptracegrpc.WithEndpointURL, nil, otlptracegrpc.WithHeaders,
+			func(c *tls.Config) otlptracegrpc.Option {
+				return otlptracegrpc.WithTLSCredentials(credentials.NewTLS(c))
+			},
+		}.options(o, "traces")
+		client = otlptracegrpc.NewClient(append(opts, otlptracegrpc.WithRetry(otlptracegrpc.RetryConfig(retry)))...)
 	}
 	exporter, err := otlptrace.New(context.Background(), client)
 	if err != nil {
@@ -180,30 +195,15 @@ func (l loud) Export(ctx context.Context, rm *metricdata.ResourceMetrics) error 
 }
 
 func newMetricExporter(o OTLP) (sdkmetric.Exporter, error) {
-	ctx := context.Background()
 	if o.protocol("METRICS") == HTTP {
-		var opts []otlpmetrichttp.Option
-		if o.Endpoint != "" {
-			endpoint, path := o.path("metrics")
-			opts = append(opts, otlpmetrichttp.WithEndpointURL(endpoint), otlpmetrichttp.WithURLPath(path))
-		}
-		if len(o.Headers) > 0 {
-			opts = append(opts, otlpmetrichttp.WithHeaders(o.Headers))
-		}
-		if o.TLS != nil {
-			opts = append(opts, otlpmetrichttp.WithTLSClientConfig(o.TLS))
-		}
-		return otlpmetrichttp.New(ctx, opts...)
+		return otlpmetrichttp.New(context.Background(), setters[otlpmetrichttp.Option]{
+			otlpmetrichttp.WithEndpointURL, otlpmetrichttp.WithURLPath, otlpmetrichttp.WithHeaders, otlpmetrichttp.WithTLSClientConfig,
+		}.options(o, "metrics")...)
 	}
-	var opts []otlpmetricgrpc.Option
-	if o.Endpoint != "" {
-		opts = append(opts, otlpmetricgrpc.WithEndpointURL(o.Endpoint))
-	}
-	if len(o.Headers) > 0 {
-		opts = append(opts, otlpmetricgrpc.WithHeaders(o.Headers))
-	}
-	if o.TLS != nil && !strings.HasPrefix(o.Endpoint, "http://") {
-		opts = append(opts, otlpmetricgrpc.WithTLSCredentials(credentials.NewTLS(o.TLS)))
-	}
-	return otlpmetricgrpc.New(ctx, opts...)
+	return otlpmetricgrpc.New(context.Background(), setters[otlpmetricgrpc.Option]{
+		otlpmetricgrpc.WithEndpointURL, nil, otlpmetricgrpc.WithHeaders,
+		func(c *tls.Config) otlpmetricgrpc.Option {
+			return otlpmetricgrpc.WithTLSCredentials(credentials.NewTLS(c))
+		},
+	}.options(o, "metrics")...)
 }

@@ -63,6 +63,32 @@ func (s *session) awaitMore(n *node, room string, more int) {
 	s.await(n, room, "more messages", atLeast(len(of(events, bus.Chat))+more))
 }
 
+// awaitLast waits until an instance has the last of what was sent to a room, and
+// checks that it has what lies before that too, or was told of a loss.
+func (s *session) awaitLast(n *node, room string, sent []bus.Result) []*bus.Event {
+	s.Helper()
+	last := sent[len(sent)-1].Seq
+	events := s.await(n, room, "the last message", func(events []*bus.Event) bool {
+		return slices.ContainsFunc(events, func(e *bus.Event) bool { return e.Seq == last })
+	})
+	s.consecutive(n, events, 1)
+	return events
+}
+
+// awaitHealed is awaitLast for all instances, none of which may be told of a loss:
+// history held everything. It returns what each was given.
+func (s *session) awaitHealed(room string, sent []bus.Result) (events [][]*bus.Event) {
+	s.Helper()
+	for _, n := range s.nodes {
+		given := s.awaitLast(n, room, sent)
+		if told := of(given, bus.Notice); len(told) > 0 {
+			s.Errorf("instance %d: history held everything, but told%s", n.index, showAll(told))
+		}
+		events = append(events, given)
+	}
+	return events
+}
+
 // consecutive checks that the sequenced events of a room have neither hole nor
 // repeat, a lost notice counting for what it names.
 func (s *session) consecutive(n *node, events []*bus.Event, next uint64) {
@@ -94,17 +120,7 @@ func interruptedHistory(s *session) {
 		s.awaitMore(s.nodes[1], "room", 50)
 	}
 	close(stop)
-	sent := wait()
-	last := sent[len(sent)-1].Seq
-	for _, n := range s.nodes {
-		events := s.await(n, "room", "the last message", func(events []*bus.Event) bool {
-			return slices.ContainsFunc(events, func(e *bus.Event) bool { return e.Seq == last })
-		})
-		s.consecutive(n, events, 1)
-		if told := of(events, bus.Notice); len(told) > 0 {
-			s.Errorf("instance %d: history held everything, but told%s", n.index, showAll(told))
-		}
-	}
+	s.awaitHealed("room", wait())
 }
 
 // interruptedSilence publishes once while the receiver is cut off, and never
@@ -144,12 +160,7 @@ func interruptedBeyond(s *session) {
 	s.backend.Interrupt(1)
 	s.awaitMore(s.nodes[1], "room", 50)
 	close(stop)
-	sent := wait()
-	last := sent[len(sent)-1].Seq
-	events := s.await(s.nodes[1], "room", "the last message", func(events []*bus.Event) bool {
-		return slices.ContainsFunc(events, func(e *bus.Event) bool { return e.Seq == last })
-	})
-	s.consecutive(s.nodes[1], events, 1)
+	s.awaitLast(s.nodes[1], "room", wait())
 }
 
 func flushedEpoch(s *session) {

@@ -71,20 +71,11 @@ func shadowedInterrupted(s *session) {
 		s.awaitMore(s.nodes[1], "room", 50)
 	}
 	close(stop)
-	sent := wait()
-	last := sent[len(sent)-1].Seq
-	for _, n := range s.nodes {
-		events := s.await(n, "room", "the last message", func(events []*bus.Event) bool {
-			return slices.ContainsFunc(events, func(e *bus.Event) bool { return e.Seq == last })
-		})
-		s.consecutive(n, events, 1)
-		if told := of(events, bus.Notice); len(told) > 0 {
-			s.Errorf("instance %d: history held everything, but told%s", n.index, showAll(told))
-		}
+	for i, events := range s.awaitHealed("room", wait()) {
 		seen := make(map[bus.MessageID]bool)
 		for _, e := range of(events, bus.Shadow) {
 			if seen[e.ID] || e.Position != (bus.Position{}) {
-				s.Errorf("instance %d: %s came twice, or with a place", n.index, show(e))
+				s.Errorf("instance %d: %s came twice, or with a place", i, show(e))
 			}
 			seen[e.ID] = true
 		}
