@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -146,6 +147,45 @@ func TestTraceparentOfAClient(t *testing.T) {
 			}
 			ack := p.next("ack")
 			col.Wait(t, func(l []*tracetree.Span) bool { return check(t, ack.MessageID, l) })
+		})
+	}
+}
+
+// A message that is told because it went wrong belongs to its client's trace as
+// much as one that was sampled.
+func TestAPromotedMessageKeepsItsClient(t *testing.T) {
+	const (
+		trace, span = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+		unsampled   = "00-" + trace + "-" + span + "-00"
+	)
+	for mode, kept := range map[string]func(s *tracetree.Span) bool{
+		"trust":  func(s *tracetree.Span) bool { return s.TraceID == trace && s.ParentID == span && len(s.Links) == 0 },
+		"link":   func(s *tracetree.Span) bool { return s.ParentID == "" && len(s.Links) == 1 && s.Links[0].SpanID == span },
+		"ignore": func(s *tracetree.Span) bool { return s.TraceID != trace && s.ParentID == "" && len(s.Links) == 0 },
+	} {
+		t.Run(mode, func(t *testing.T) {
+			col := telemetrytest.NewCollector(t)
+			yaml := strings.Replace(filtered(t, "")("url: x"), "redis: {url: x}\n", "", 1)
+			yaml = strings.Replace(yaml, "auth: [guests],", "auth: [guests], trace: {client: "+mode+"},", 1)
+			i := start(t, yaml+fmt.Sprintf("\ntelemetry: {traces: {otlp: %q, sample: 0%%, promote: 100/s}}\n", col.GRPC))
+			p := dial(t, i.url(), client.Options{})
+			p.do(&client.Request{Type: "join", RoomID: "r", User: user("ann")})
+			for _, text := range []string{"!reject no", strings.Repeat("x", 20<<10)} { // by a filter, and before that by the room
+				if err := p.SendRaw(fmt.Appendf(nil, `{"type":"chat","id":"t","roomId":"r","message":%q,"traceparent":%q}`, text, unsampled)); err != nil {
+					t.Fatal(err)
+				}
+				p.next("error")
+			}
+			var told []*tracetree.Span
+			col.Wait(t, func(list []*tracetree.Span) bool {
+				told = slices.DeleteFunc(list, func(s *tracetree.Span) bool { return s.Name != "process *" })
+				return len(told) == 2
+			})
+			for _, s := range told {
+				if !kept(s) {
+					t.Errorf("%s: trace %s, parent %q, links %v", s.Attrs["error.type"], s.TraceID, s.ParentID, s.Links)
+				}
+			}
 		})
 	}
 }

@@ -23,6 +23,7 @@ type Trace struct {
 // out at its end.
 type tale struct {
 	msg   *telemetry.Message // nil: not sampled
+	from  *Trace             // of one that is not sampled, if there is more to it than when it came
 	a     *Actor
 	ru    *rules
 	start time.Time
@@ -34,6 +35,10 @@ type tale struct {
 func (g *Registry) beginTale(a *Actor, ru *rules, m *bus.Event, c *Chat) tale {
 	t := tale{a: a, ru: ru, start: c.Trace.Start}
 	if !traceOf(m).Sampled() {
+		if o := &c.Trace.Origin; !o.Parent.IsZero() || !o.Link.IsZero() || !c.Trace.Handshake.IsZero() {
+			from := c.Trace // or every chat would be allocated for it
+			t.from = &from
+		}
 		return t
 	}
 	t.msg = g.opt.Traces.Message(telemetry.Context(m.Trace), &c.Trace.Origin, g.facts(&t, m, c.Trace.Handshake))
@@ -74,8 +79,11 @@ func (g *Registry) endTale(t *tale, m *bus.Event, res *bus.Result, action filter
 		if why == "" || !g.opt.Traces.Promote(now) {
 			return
 		}
-		o := telemetry.Origin{Parent: telemetry.Context{TraceID: m.Trace.TraceID}}
-		t.msg = g.opt.Traces.Message(telemetry.Context(m.Trace), &o, g.facts(t, m, telemetry.Context{}))
+		from := t.from
+		if from == nil {
+			from = new(Trace)
+		}
+		t.msg = g.opt.Traces.Message(telemetry.Context(m.Trace), &from.Origin, g.facts(t, m, from.Handshake))
 		t.msg.Promoted(why)
 	}
 	for _, s := range t.steps {
