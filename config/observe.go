@@ -3,7 +3,7 @@ package config
 // Traces says where traces go and which messages become one.
 type Traces struct {
 	OTLP     string            `key:"otlp" doc:"Where a collector or Jaeger takes OTLP. Default: what OTEL_EXPORTER_OTLP_ENDPOINT says, or http://localhost:4317." example:"http://localhost:4317"`
-	Protocol string            `key:"protocol" enum:"grpc,http" doc:"OTLP over gRPC (port 4317) or HTTP (port 4318). Default: what OTEL_EXPORTER_OTLP_PROTOCOL says, or grpc."`
+	Protocol string            `key:"protocol" enum:"grpc,http" doc:"OTLP over gRPC (port 4317) or HTTP (port 4318). Default: what OTEL_EXPORTER_OTLP_TRACES_PROTOCOL or OTEL_EXPORTER_OTLP_PROTOCOL says, or grpc."`
 	Headers  map[string]Secret `key:"headers" doc:"Headers to send along, such as a key of the collector." example:"{x-api-key: \"${OTLP_KEY}\"}"`
 	CA       string            `key:"ca" doc:"PEM file with the authorities of the collector, for https. Default: the system's."`
 	Sample   Percent           `key:"sample" default:"1%" doc:"Share of messages that become traces."`
@@ -15,9 +15,10 @@ type Traces struct {
 
 // Metrics says where numbers are.
 type Metrics struct {
-	Path   string `key:"path" default:"/metrics" doc:"Path for Prometheus; empty: none."`
-	Listen string `key:"listen" doc:"Listener of its own for it. Default: the admin listener." example:"127.0.0.1:9100"`
-	OTLP   string `key:"otlp" doc:"Where to push metrics too, as OTLP over gRPC. Absent: nowhere." example:"http://localhost:4317"`
+	Path     string `key:"path" default:"/metrics" doc:"Path for Prometheus; empty: none."`
+	Listen   string `key:"listen" doc:"Listener of its own for it. Default: the admin listener." example:"127.0.0.1:9100"`
+	OTLP     string `key:"otlp" doc:"Where to push metrics too, as OTLP. Absent: nowhere." example:"http://localhost:4317"`
+	Protocol string `key:"protocol" enum:"grpc,http" doc:"OTLP over gRPC (port 4317) or HTTP (port 4318). Default: telemetry.traces.protocol, else what OTEL_EXPORTER_OTLP_METRICS_PROTOCOL or OTEL_EXPORTER_OTLP_PROTOCOL says, or grpc."`
 }
 
 // Trace is an endpoint's say in which messages become traces.

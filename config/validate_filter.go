@@ -122,6 +122,9 @@ func (v *validator) telemetry(c *Config) {
 	}
 	m := c.Telemetry.Metrics
 	v.collector("telemetry.metrics.otlp", m.OTLP)
+	if m.Protocol != "" && m.OTLP == "" {
+		v.fail("telemetry.metrics.protocol", "says how to push metrics, and otlp does not say where to")
+	}
 	if m.Path != "" && (!strings.HasPrefix(m.Path, "/") || strings.ContainsAny(m.Path, "?# {}")) {
 		v.fail("telemetry.metrics.path", "%s is not a path such as /metrics", v.src.show("telemetry.metrics.path", m.Path))
 	}

@@ -26,7 +26,9 @@ type Options struct {
 // Protocol is how OTLP travels.
 type Protocol string
 
-// The protocols. Empty is what OTEL_EXPORTER_OTLP_PROTOCOL says, else gRPC.
+// The protocols. Empty is what OTEL_EXPORTER_OTLP_TRACES_PROTOCOL or
+// OTEL_EXPORTER_OTLP_METRICS_PROTOCOL says, else OTEL_EXPORTER_OTLP_PROTOCOL, else
+// gRPC.
 const (
 	GRPC Protocol = "grpc"
 	HTTP Protocol = "http"

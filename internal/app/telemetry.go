@@ -33,8 +33,11 @@ func newTelemetry(cfg *config.Config, opt Options, instance string, log *slog.Lo
 			Tuning: tuning(t),
 		}
 	}
-	if to := cfg.Telemetry.Metrics.OTLP; to != "" {
-		o.Metrics.OTLP = &telemetry.OTLP{Endpoint: to, Protocol: telemetry.GRPC}
+	if m := cfg.Telemetry.Metrics; m.OTLP != "" {
+		o.Metrics.OTLP = &telemetry.OTLP{Endpoint: m.OTLP, Protocol: telemetry.Protocol(m.Protocol)}
+		if t := cfg.Telemetry.Traces; t != nil && m.Protocol == "" {
+			o.Metrics.OTLP.Protocol = telemetry.Protocol(t.Protocol)
+		}
 	}
 	return telemetry.New(o)
 }

@@ -159,8 +159,10 @@ func TestAPromotedMessageKeepsItsClient(t *testing.T) {
 		unsampled   = "00-" + trace + "-" + span + "-00"
 	)
 	for mode, kept := range map[string]func(s *tracetree.Span) bool{
-		"trust":  func(s *tracetree.Span) bool { return s.TraceID == trace && s.ParentID == span && len(s.Links) == 0 },
-		"link":   func(s *tracetree.Span) bool { return s.ParentID == "" && len(s.Links) == 1 && s.Links[0].SpanID == span },
+		"trust": func(s *tracetree.Span) bool { return s.TraceID == trace && s.ParentID == span && len(s.Links) == 0 },
+		"link": func(s *tracetree.Span) bool {
+			return s.ParentID == "" && len(s.Links) == 1 && s.Links[0].SpanID == span
+		},
 		"ignore": func(s *tracetree.Span) bool { return s.TraceID != trace && s.ParentID == "" && len(s.Links) == 0 },
 	} {
 		t.Run(mode, func(t *testing.T) {
@@ -274,6 +276,36 @@ func TestMetricsHaveAListenerOfTheirOwn(t *testing.T) {
 		if code, _ := status(t, "http://"+i.AdminAddr().String()+path, nil); code != http.StatusNotFound {
 			t.Errorf("the admin listener has %s: %d", path, code)
 		}
+	}
+}
+
+// Pushed metrics go over the protocol that is meant for them, or for traces, or
+// that the environment names: a collector takes each at a port of its own.
+func TestMetricsArePushedOverTheProtocolThatWasChosen(t *testing.T) {
+	const overHTTP, overGRPC = "http/protobuf", "grpc"
+	for name, c := range map[string]struct {
+		yaml string // %[1]q: OTLP over gRPC, %[2]q: over HTTP
+		env  map[string]string
+	}{
+		"nothing is said":                    {`metrics: {otlp: %[1]q}`, nil},
+		"relay.yaml":                         {`metrics: {otlp: %[2]q, protocol: http}`, nil},
+		"as traces":                          {`metrics: {otlp: %[2]q}, traces: {otlp: %[2]q, protocol: http}`, nil},
+		"otherwise than traces":              {`metrics: {otlp: %[1]q, protocol: grpc}, traces: {otlp: %[2]q, protocol: http}`, nil},
+		"traces say nothing":                 {`metrics: {otlp: %[2]q}, traces: {}`, map[string]string{"OTEL_EXPORTER_OTLP_PROTOCOL": overHTTP}},
+		"the environment":                    {`metrics: {otlp: %[2]q}`, map[string]string{"OTEL_EXPORTER_OTLP_PROTOCOL": overHTTP}},
+		"the environment, of metrics":        {`metrics: {otlp: %[2]q}`, map[string]string{"OTEL_EXPORTER_OTLP_PROTOCOL": overGRPC, "OTEL_EXPORTER_OTLP_METRICS_PROTOCOL": overHTTP}},
+		"the environment, of traces":         {`metrics: {otlp: %[1]q}`, map[string]string{"OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": overHTTP}},
+		"relay.yaml against the environment": {`metrics: {otlp: %[1]q, protocol: grpc}`, map[string]string{"OTEL_EXPORTER_OTLP_METRICS_PROTOCOL": overHTTP}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Setenv("OTEL_METRIC_EXPORT_INTERVAL", "10")
+			for k, v := range c.env {
+				t.Setenv(k, v)
+			}
+			col := telemetrytest.NewCollector(t)
+			start(t, open+fmt.Sprintf("telemetry: {"+c.yaml+"}\n", col.GRPC, col.HTTP))
+			col.WaitMetric(t, "relay.build.info")
+		})
 	}
 }
 
