@@ -20,7 +20,6 @@ import (
 	"time"
 
 	"github.com/wsrelay/relay/auth"
-	"github.com/wsrelay/relay/internal/bus"
 	"github.com/wsrelay/relay/internal/gateway/door"
 	"github.com/wsrelay/relay/internal/gateway/socket"
 	"github.com/wsrelay/relay/internal/room"
@@ -63,6 +62,7 @@ type Options struct {
 // Gateway serves all endpoints of this instance.
 type Gateway struct {
 	opt       Options
+	made      time.Time // what the clocks of sessions count from
 	endpoints atomic.Pointer[map[string]*Endpoint]
 	nextConn  atomic.Uint64
 	work      sync.WaitGroup // requests under way and sessions that clean up
@@ -77,7 +77,7 @@ func New(opt Options) *Gateway {
 	if opt.OpTimeout == 0 {
 		opt.OpTimeout = 5 * time.Second
 	}
-	g := &Gateway{opt: opt, sessions: make(map[*session]struct{})}
+	g := &Gateway{opt: opt, made: time.Now(), sessions: make(map[*session]struct{})}
 	g.setEndpoints(opt.Endpoints)
 	return g
 }
@@ -129,16 +129,13 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	id, authErr := g.present(r, ep)
-	s := &session{gw: g, id: g.connectionID(), ip: adm.ClientIP.String(), leave: adm.Release}
-	if s.bound = s.ip; adm.ClientIP.Is6() {
-		s.bound = bus.BoundAddr(adm.ClientIP)
-	}
+	s := &session{gw: g, id: g.connectionID(), place: adm}
 	s.ep.Store(ep)
 	conn, err := g.opt.Sockets.Upgrade(w, r, ep.Socket)
 	if err != nil {
 		adm.Release()
 		g.refused(ep, seen, http.StatusBadRequest, "bad_handshake")
-		g.opt.Log.Debug("handshake refused", "endpoint", ep.Path, "ip", s.ip, "error", err)
+		g.opt.Log.Debug("handshake refused", "endpoint", ep.Path, "ip", adm.ClientIP, "error", err)
 		return
 	}
 	s.conn = conn

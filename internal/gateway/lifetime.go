@@ -69,7 +69,7 @@ func (s *session) after(d time.Duration, f func()) {
 func (s *session) end(code wire.CloseCode, reason string) {
 	s.mu.Lock()
 	if code == wire.CloseForbidden {
-		s.goneFor = reason
+		s.forGood = true
 	}
 	s.mu.Unlock()
 	s.conn.Close(code, reason)
@@ -160,7 +160,9 @@ func (s *session) retire(ctx context.Context) {
 	for _, seat := range s.snapshot() {
 		_ = seat.Drained(ctx) // out of time: close all the same
 	}
-	_ = s.outsideLane.Drained(ctx)
+	if l := s.outside.Load(); l != nil {
+		_ = l.Drained(ctx)
+	}
 	s.conn.Close(wire.CloseRestart, "restart")
 }
 
@@ -184,5 +186,5 @@ func (g *Gateway) logClosed(s *session, cause socket.Cause) {
 	if a := s.actor.Load(); a != nil {
 		user = a.Identity.ID
 	}
-	g.opt.Log.Debug("connection closed", "connection", s.id, "endpoint", s.ep.Load().Path, "ip", s.ip, "user", user, "code", int(cause.Code), "reason", cause.Reason)
+	g.opt.Log.Debug("connection closed", "connection", s.id, "endpoint", s.ep.Load().Path, "ip", s.place.ClientIP, "user", user, "code", int(cause.Code), "reason", cause.Reason)
 }

@@ -112,8 +112,8 @@ func (s *session) chat(req *wire.Request, now time.Time) *wire.Error {
 	var e *wire.Error
 	if seat := s.seat(req.RoomID); seat != nil {
 		e = seat.Publish(c, ack)
-	} else if e = s.outside(string(req.RoomID)); e == nil {
-		e = s.gw.opt.Rooms.PublishFrom(a, &s.outsideLane, string(req.RoomID), c, ack)
+	} else if e = s.mayReach(string(req.RoomID)); e == nil {
+		e = s.gw.opt.Rooms.PublishFrom(a, s.outsideLane(), string(req.RoomID), c, ack)
 	}
 	if e != nil {
 		s.resolved()
@@ -121,9 +121,19 @@ func (s *session) chat(req *wire.Request, now time.Time) *wire.Error {
 	return e
 }
 
-// outside says whether a room that the session is not in may be spoken to from
+// outsideLane is made when it is first needed, by the one goroutine that reads.
+func (s *session) outsideLane() *room.Lane {
+	l := s.outside.Load()
+	if l == nil {
+		l = new(room.Lane)
+		s.outside.Store(l)
+	}
+	return l
+}
+
+// mayReach says whether a room that the session is not in may be spoken to from
 // this endpoint at all.
-func (s *session) outside(roomID string) *wire.Error {
+func (s *session) mayReach(roomID string) *wire.Error {
 	if !s.ep.Load().Rooms.Allows(roomID) {
 		return &wire.Error{Code: wire.NotMember, RoomID: roomID, Message: "join the room first"}
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/wsrelay/relay/auth"
 	"github.com/wsrelay/relay/internal/bus"
+	"github.com/wsrelay/relay/internal/gateway/door"
 	"github.com/wsrelay/relay/internal/gateway/socket"
 	"github.com/wsrelay/relay/internal/room"
 	"github.com/wsrelay/relay/internal/wire"
@@ -23,14 +24,13 @@ import (
 // it as a full TCP window.
 const maxInFlight = 256
 
-// session is one client: who it is, where it sits, what it asked for.
+// session is one client: who it is, where it sits, what it asked for. It is kept
+// small: most are quiet.
 type session struct {
 	gw    *Gateway
 	id    string
-	ip    string
-	bound string // the address that sanctions bind guests by
 	conn  socket.Conn
-	leave func() // gives back the place that the door gave
+	place *door.Admission
 
 	handshake *telemetry.Context // nil: it was not traced
 	debug     *string            // debug token of the handshake, good or not; nil: none
@@ -40,20 +40,20 @@ type session struct {
 
 	// Touched by Message and what it starts while the socket is paused; never by
 	// two goroutines at once.
-	claimed bool   // the client's own word for itself has been heard
-	alias   string // the id that a guest gave itself, before any prefix
 	rate    bucket
+	claimed bool // the client's own word for itself has been heard
+	bare    bool // a guest gave itself its id without auth.GuestPrefix, and may go on to
 
-	inFlight    atomic.Int32 // messages handed to filters or the bus
-	stalled     atomic.Bool  // paused because of inFlight
-	outsideLane room.Lane    // messages for rooms that the session is not in
+	stalled  atomic.Bool               // paused because of inFlight
+	inFlight atomic.Int32              // messages handed to filters or the bus
+	outside  atomic.Pointer[room.Lane] // messages for rooms that the session is not in; nil: none yet
 
 	mu      sync.Mutex
 	seats   seats       // guarded by mu
-	closed  bool        // guarded by mu
 	timer   *time.Timer // deadline of the first auth, then the credential's end; guarded by mu
+	closed  bool        // guarded by mu
 	warned  bool        // expiring was sent for the current credential; guarded by mu
-	goneFor string      // set when we close the socket for good, so that grace does not apply; guarded by mu
+	forGood bool        // we closed the socket for good, so that grace does not apply; guarded by mu
 }
 
 // ID is the connection's id; socket names it to those who follow a frame.
@@ -79,7 +79,7 @@ func (s *session) open(id *auth.Identity) {
 
 // refuse tells why the credential is no good, and ends the socket.
 func (s *session) refuse(reqID []byte, err error) {
-	s.gw.opt.Log.Info("credential refused", "connection", s.id, "endpoint", s.ep.Load().Path, "ip", s.ip, "error", err)
+	s.gw.opt.Log.Info("credential refused", "connection", s.id, "endpoint", s.ep.Load().Path, "ip", s.place.ClientIP, "error", err)
 	s.fail(reqID, authFailure(err))
 }
 
@@ -88,10 +88,14 @@ func (s *session) refuse(reqID []byte, err error) {
 func (s *session) become(id *auth.Identity) *wire.Error {
 	a := &room.Actor{
 		Identity: id, User: wire.UserJSON(id.ID, id.Name, id.Data, id.Guest),
-		Conn: s.id, Endpoint: s.ep.Load().Path, IP: s.ip,
+		Conn: s.id, Endpoint: s.ep.Load().Path, IP: s.place.ClientIP.String(),
 	}
-	if id.Guest {
-		a.Bound = s.bound
+	switch {
+	case !id.Guest:
+	case s.place.ClientIP.Is6():
+		a.Bound = bus.BoundAddr(s.place.ClientIP)
+	default:
+		a.Bound = a.IP
 	}
 	s.actor.Store(a) // before the look: a ban that comes meanwhile finds the session by it
 	if ban := s.gw.opt.Rooms.Sanction(a, "", bus.Ban); ban != nil {
@@ -104,7 +108,7 @@ func (s *session) become(id *auth.Identity) *wire.Error {
 }
 
 // requests are what requests are read into: a quiet session holds none. Nothing of
-// one is kept after Message.
+// one is kept after Message, or after what async runs.
 var requests = sync.Pool{New: func() any { return new(wire.Request) }}
 
 // seats are where a session sits. Most sit in one room or a few, and most sessions
@@ -132,7 +136,7 @@ func (s *session) Message(data []byte) {
 	defer requests.Put(req)
 	e := wire.Parse(data, req)
 	now := time.Now()
-	if wait := s.rate.take(s.ep.Load().Requests, now); wait > 0 { // what makes no sense counts as well
+	if wait := s.rate.take(s.ep.Load().Requests, now.Sub(s.gw.made)); wait > 0 { // what makes no sense counts as well
 		e = &wire.Error{Code: wire.RateLimited, RoomID: string(req.RoomID), Message: "too many requests on this connection", Retry: true, RetryAfter: wait}
 	}
 	if e == nil {
@@ -192,13 +196,14 @@ func (s *session) dispatch(req *wire.Request, now time.Time) *wire.Error {
 // async runs f beside the reader, with the socket paused until it is done. f
 // gets a request of its own: the reader's buffer is not ours after Message.
 func (s *session) async(shared *wire.Request, f func(context.Context, *wire.Request) *wire.Error) {
-	req := new(wire.Request)
+	req := requests.Get().(*wire.Request)
 	_ = wire.Parse(bytes.Clone(shared.Raw), req) // it parsed a moment ago
 	s.conn.Pause()
 	s.gw.work.Add(1)
 	go func() {
 		defer s.gw.work.Done()
 		defer s.conn.Resume()
+		defer requests.Put(req)
 		ctx, cancel := s.gw.opContext()
 		defer cancel()
 		if e := f(ctx, req); e != nil {
@@ -213,7 +218,7 @@ func (s *session) async(shared *wire.Request, f func(context.Context, *wire.Requ
 func (s *session) identify(req *wire.Request) *wire.Error {
 	a := s.actor.Load()
 	if a != nil && (s.claimed || !req.User.Present) {
-		if id := string(req.User.ID); id != "" && id != a.Identity.ID && (id != s.alias || s.alias == "") {
+		if id := string(req.User.ID); id != "" && id != a.Identity.ID && !(s.bare && auth.GuestPrefix+id == a.Identity.ID) {
 			return mismatch(req)
 		}
 		return nil
@@ -226,7 +231,7 @@ func (s *session) identify(req *wire.Request) *wire.Error {
 		id, err = a.Identity.WithClaim(claim)
 	case ep.Auth.Guests():
 		id, err = ep.Auth.Authenticate(context.Background(), auth.Credentials{Claim: claim}) // guests need no network
-		s.alias = claim.ID
+		s.bare = err == nil && claim.ID != "" && claim.ID != id.ID
 	default:
 		return &wire.Error{Code: wire.Unauthenticated, RoomID: string(req.RoomID), Message: "send an auth request with a token first"}
 	}
@@ -259,9 +264,9 @@ func (s *session) Closed(cause socket.Cause) {
 	if s.timer != nil {
 		s.timer.Stop()
 	}
-	grace := s.goneFor == "" && !cause.Normal()
+	grace := !s.forGood && !cause.Normal()
 	s.mu.Unlock()
-	s.leave()
+	s.place.Release()
 	s.gw.logClosed(s, cause)
 	if len(seats) == 0 {
 		s.gw.forget(s)

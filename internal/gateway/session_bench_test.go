@@ -48,7 +48,7 @@ func BenchmarkChat(b *testing.B) {
 				Path: "/ws", Auth: auth.NewChain(auth.NewAnonymous(auth.AnonymousOptions{Name: "guests"})), Door: door.New(door.Options{}),
 			}
 			line := lineless{make(chan struct{}, 1)}
-			s := &session{gw: g, id: "i-1", conn: line, leave: func() {}}
+			s := &session{gw: g, id: "i-1", conn: line, place: new(door.Admission)}
 			s.ep.Store(ep)
 			s.open(nil)
 			s.Message([]byte(`{"type":"join","roomId":"r","user":{"id":"ann","name":"Ann"}}`))

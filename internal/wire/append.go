@@ -9,7 +9,17 @@ import (
 // UserJSON makes the object by which others see a user. data is valid JSON or
 // empty; nothing but the id is written unless there is something to write.
 func UserJSON(id, name string, data []byte, guest bool) []byte {
-	dst := make([]byte, 0, len(`{"id":"","name":"","data":,"guest":true}`)+len(id)+len(name)+len(data))
+	size := len(`{"id":""}`) + len(id) // it is kept as long as the user is here
+	if name != "" {
+		size += len(`,"name":""`) + len(name)
+	}
+	if len(data) > 0 {
+		size += len(`,"data":`) + len(data)
+	}
+	if guest {
+		size += len(`,"guest":true`)
+	}
+	dst := make([]byte, 0, size)
 	dst = appendText(dst, `{"id":`, id)
 	dst = appendOptional(dst, `,"name":`, name)
 	dst = appendRaw(dst, `,"data":`, data)

@@ -81,10 +81,20 @@ func (o *Options) pace() (rate.Limit, int) {
 // Stats gives the live counters.
 func (d *Door) Stats() *Stats { return &d.stats }
 
-// Admission is a place inside. Release gives it back; it may be called twice.
+// Admission is a place inside, to be given back with Release. It must not be
+// copied once somebody may release it.
 type Admission struct {
 	ClientIP netip.Addr
-	Release  func()
+
+	door     *Door
+	released atomic.Bool
+}
+
+// Release gives the place back. Calls after the first do nothing.
+func (a *Admission) Release() {
+	if !a.released.Swap(true) {
+		a.door.release(group(a.ClientIP))
+	}
 }
 
 // Refusal is an answer to a handshake that is not let in.
@@ -134,7 +144,7 @@ func (d *Door) Admit(r *http.Request) (*Admission, *Refusal) {
 	d.open++
 	d.perIP[key]++
 	d.stats.Admitted.Add(1)
-	return &Admission{ClientIP: ip, Release: sync.OnceFunc(func() { d.release(key) })}, nil
+	return &Admission{ClientIP: ip, door: d}, nil
 }
 
 func (d *Door) release(key netip.Addr) {
