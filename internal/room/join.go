@@ -95,7 +95,7 @@ func (r *Room) hush(s *Seat) bool {
 	if s.index < 0 {
 		return false
 	}
-	s.live, s.overflow = false, false
+	s.barrier = new(barrier)
 	return true
 }
 
@@ -162,15 +162,13 @@ func (g *Registry) resume(e *bus.Entry, from *bus.Position) {
 // what was buffered and is newer, live.
 func (g *Registry) enter(ctx context.Context, a *Actor, sink Sink, ru *rules, e *bus.Entry, reply Reply) (*Seat, *wire.Error) {
 	r := g.acquire(e.Room, ru)
+	e.Room = r.id // the same text, kept once for all members
 	pos, err := g.bus.Subscribe(ctx, e.Room, e.Retention.Kept())
 	if err != nil {
 		g.release(r)
 		return nil, refusal(err, e.Room)
 	}
-	s := &Seat{
-		room: r, sink: sink, member: e.Member, conn: a.Conn,
-		who: r.presenceOf(e.Member), limit: g.limits.pin(e.Room, e.Member),
-	}
+	s := &Seat{room: r, sink: sink, conn: a.Conn, who: r.presenceOf(e.Member), barrier: new(barrier)}
 	s.actor.Store(a)
 	r.attach(s, pos)
 	g.recall(ctx, r, ru)
@@ -218,9 +216,8 @@ func (g *Registry) recall(ctx context.Context, r *Room, ru *rules) {
 func (s *Seat) abandon() {
 	r := s.room
 	r.detach(s)
-	r.dropPresence(s.member, s.who)
+	r.dropPresence(s.who)
 	r.reg.bus.Unsubscribe(r.id)
-	r.reg.limits.unpin(s.limit)
 	r.reg.release(r)
 }
 

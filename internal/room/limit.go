@@ -27,7 +27,7 @@ type limiters struct {
 	start time.Time
 	max   int
 
-	mu    sync.Mutex
+	mu    sync.Mutex            // taken inside Room.mu
 	table map[limitKey]*limiter // guarded by mu
 	sweep int                   // table size at which the next sweep happens; guarded by mu
 }

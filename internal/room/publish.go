@@ -48,7 +48,8 @@ func (s *Seat) Publish(c Chat, ack Ack) *wire.Error {
 		return e
 	}
 	t := g.beginTale(a, ru, &m.Event, &c)
-	if !ru.wants(filter.Chat) && s.lane.empty() {
+	v := s.speak()
+	if !ru.wants(filter.Chat) && v.lane.empty() {
 		e := s.send(m, ack, nil, nil, t)
 		if e != nil {
 			g.endTale(&t, &m.Event, &bus.Result{}, filter.ActionAllow, e)
@@ -61,12 +62,12 @@ func (s *Seat) Publish(c Chat, ack Ack) *wire.Error {
 	if ru.filters != nil {
 		q.Recent = s.room.lately(ru.filters.Recent())
 	}
-	s.begin()
+	v.begin()
 	ended := func(r *Ruling, e *wire.Error) {
 		t.steps = r.Steps
 		g.endTale(&t, &m.Event, nil, r.Action, e)
 		ack(Accepted{}, e)
-		s.end()
+		v.end()
 	}
 	publish := func(r *Ruling) *wire.Error {
 		if e := g.sanctioned(a, s.room.id, bus.Mute); e != nil { // for a message right before this one
@@ -79,11 +80,11 @@ func (s *Seat) Publish(c Chat, ack Ack) *wire.Error {
 		t.steps, t.sent = r.Steps, time.Now()
 		e := s.send(m, ack, changed, w, t)
 		if e == nil {
-			s.end()
+			v.end()
 		}
 		return e
 	}
-	g.enqueue(&s.lane, ru, q, m, publish, ended, func(r *Ruling) {
+	g.enqueue(&v.lane, ru, q, m, publish, ended, func(r *Ruling) {
 		t.steps = r.Steps
 		g.endTale(&t, &m.Event, nil, r.Action, nil)
 		s.pretend(m, ack, r)
@@ -101,7 +102,7 @@ func (s *Seat) accept(a *Actor, ru *rules, c *Chat) (*bus.Message, *wire.Error) 
 	if e := g.sanctioned(a, s.room.id, bus.Mute); e != nil {
 		return nil, e
 	}
-	return g.message(a, ru, s.room.id, s.limit, c)
+	return g.message(a, ru, s.room.id, s.speak().limit, c)
 }
 
 // send hands a message to the bus. changed is what filters made of it, if they
@@ -122,7 +123,8 @@ func (s *Seat) send(m *bus.Message, ack Ack, changed []byte, w *afterwards, t ta
 // as if it were like any other: with the newest number of the room, behind the
 // acks that are due before it.
 func (s *Seat) pretend(m *bus.Message, ack Ack, r *Ruling) {
-	defer s.end()
+	v := s.speak()
+	defer v.end()
 	if r.Action == filter.ActionShadow {
 		e := m.Event
 		e.Kind = bus.Shadow
@@ -136,8 +138,8 @@ func (s *Seat) pretend(m *bus.Message, ack Ack, r *Ruling) {
 	answer := func() {
 		ack(Accepted{Result: bus.Result{Position: rm.pos, ID: m.Event.ID, Time: m.Event.Time}}, nil)
 	}
-	if n := len(s.pending); n > 0 {
-		last := s.pending[n-1]
+	if n := len(v.pending); n > 0 {
+		last := v.pending[n-1]
 		last.then = append(last.then, answer)
 		return
 	}
@@ -154,12 +156,13 @@ func (s *Seat) mayPublish(a *Actor, ru *rules) bool {
 	if ru.policy == nil {
 		return false
 	}
-	if known := s.publish.Load(); known != nil && known.rules == ru && known.actor == a {
+	v := s.speak()
+	if known := v.publish.Load(); known != nil && known.rules == ru && known.actor == a {
 		return known.ok
 	}
 	ok := ru.policy.Allow(policy.Publish, ru.input(s.room, a, true)).Allowed
 	if ru.policy.Static(policy.Publish) {
-		s.publish.Store(&publishAnswer{ru, a, ok})
+		v.publish.Store(&publishAnswer{ru, a, ok})
 	}
 	return ok
 }
@@ -271,9 +274,10 @@ func (s *Seat) Signal(data []byte) *wire.Error {
 	}
 	q := g.query(filter.Signal, a, ru, &m.Event, func() *policy.Input { return ru.input(s.room, a, true) })
 	q.ID = bus.MessageID{}
-	s.begin()
+	v := s.speak()
+	v.begin()
 	// Nobody waits for an answer to a signal: what filters refuse is gone.
-	g.enqueue(&s.lane, ru, q, m, func(r *Ruling) *wire.Error { defer s.end(); _ = send(r); return nil }, func(*Ruling, *wire.Error) { s.end() }, func(*Ruling) { s.end() })
+	g.enqueue(&v.lane, ru, q, m, func(r *Ruling) *wire.Error { defer v.end(); _ = send(r); return nil }, func(*Ruling, *wire.Error) { v.end() }, func(*Ruling) { v.end() })
 	return nil
 }
 

@@ -25,27 +25,28 @@ type receipt struct {
 }
 
 // begin counts a message on its way, end takes it off: Drained waits for it.
-func (s *Seat) begin() {
-	s.mu.Lock()
-	s.inFlight++
-	s.mu.Unlock()
+func (v *voice) begin() {
+	v.mu.Lock()
+	v.inFlight++
+	v.mu.Unlock()
 }
 
-func (s *Seat) end() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.inFlight--; s.inFlight == 0 && s.drained != nil {
-		close(s.drained)
-		s.drained = nil
+func (v *voice) end() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.inFlight--; v.inFlight == 0 && v.drained != nil {
+		close(v.drained)
+		v.drained = nil
 	}
 }
 
 // expect notes a message that is about to be published.
 func (s *Seat) expect(p *receipt) {
-	s.begin()
+	v := s.speak()
+	v.begin()
 	r := s.room
 	r.mu.Lock()
-	s.pending = append(s.pending, p)
+	v.pending = append(v.pending, p)
 	r.mu.Unlock()
 }
 
@@ -60,7 +61,11 @@ func (s *Seat) withdraw(p *receipt) {
 // came acks the seat's own message as it comes by; false when nobody waits for
 // that any more. Room.mu is held.
 func (s *Seat) came(e *bus.Event) bool {
-	for _, p := range s.pending {
+	v := s.voice.Load()
+	if v == nil {
+		return false
+	}
+	for _, p := range v.pending {
 		if p.event.ID == e.ID {
 			p.settle(func() { p.accept(bus.Result{Position: e.Position, ID: e.ID, Time: e.Time}) })
 			return true
@@ -89,9 +94,9 @@ func (p *receipt) settle(tell func()) {
 		return
 	}
 	p.done = true
-	s := p.seat
-	if i := slices.Index(s.pending, p); i >= 0 {
-		s.pending = slices.Delete(s.pending, i, i+1)
+	v := p.seat.voice.Load()
+	if i := slices.Index(v.pending, p); i >= 0 {
+		v.pending = slices.Delete(v.pending, i, i+1)
 	}
 	if tell != nil {
 		tell()
@@ -99,7 +104,7 @@ func (p *receipt) settle(tell func()) {
 	for _, f := range p.then {
 		f()
 	}
-	s.end()
+	v.end()
 }
 
 // stored acks the message in its place, unless a failover has dropped it since:

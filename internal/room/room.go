@@ -56,6 +56,7 @@ func (ru *rules) input(r *Room, a *Actor, member bool) *policy.Input {
 // reach the bus in the order in which they are meant. mu is held across calls
 // to the bus, and is taken before Room.mu.
 type presence struct {
+	member  string
 	mu      sync.Mutex
 	sockets int // guarded by mu
 	refs    int // guarded by Room.mu
@@ -86,7 +87,7 @@ func (r *Room) attach(s *Seat, pos bus.Position) {
 	if !r.placed {
 		r.pos, r.placed = pos, true
 	}
-	s.index = len(r.seats)
+	s.index = int32(len(r.seats))
 	r.seats = append(r.seats, s)
 	r.reg.stats.Seats.Add(1)
 }
@@ -102,7 +103,10 @@ func (r *Room) detach(s *Seat) bool {
 	r.seats[s.index], last.index = last, s.index
 	r.seats[len(r.seats)-1] = nil
 	r.seats = r.seats[:len(r.seats)-1]
-	s.index, s.held = -1, nil
+	s.index, s.barrier = -1, nil
+	if v := s.voice.Load(); v != nil {
+		r.reg.limits.unpin(v.limit)
+	}
 	r.reg.stats.Seats.Add(-1)
 	if len(r.seats) == 0 {
 		// Nobody is left to see the messages come by, and the bus may stop
@@ -118,18 +122,18 @@ func (r *Room) presenceOf(member string) *presence {
 	defer r.mu.Unlock()
 	p := r.members[member]
 	if p == nil {
-		p = &presence{}
+		p = &presence{member: member}
 		r.members[member] = p
 	}
 	p.refs++
 	return p
 }
 
-func (r *Room) dropPresence(member string, p *presence) {
+func (r *Room) dropPresence(p *presence) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if p.refs--; p.refs == 0 {
-		delete(r.members, member)
+		delete(r.members, p.member)
 	}
 }
 
@@ -150,12 +154,13 @@ func (r *Room) deliver(e *bus.Event) {
 	defer r.mu.Unlock()
 	r.note(e)
 	n := int64(0)
+	sender := r.members[e.Sender.Member] // nil: not here
 	for _, s := range r.seats {
 		out := f
-		if e.Kind == bus.Shadow && s.member != e.Sender.Member {
+		if e.Kind == bus.Shadow && s.who != sender {
 			continue
 		}
-		if s.member == e.Sender.Member {
+		if s.who == sender {
 			self := s.conn == e.Sender.Conn && s.conn != ""
 			if e.Kind == bus.Joined || e.Kind == bus.Left {
 				continue
@@ -169,8 +174,8 @@ func (r *Room) deliver(e *bus.Event) {
 			out = own
 		}
 		switch {
-		case !s.live:
-			s.hold(e, out, r.reg.opt.JoinBuffer)
+		case s.barrier != nil:
+			s.barrier.hold(e, out, r.reg.opt.JoinBuffer)
 		case !s.tells(e):
 			track.Enqueued(s.conn)
 			s.sink.Send(out)

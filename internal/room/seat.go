@@ -9,36 +9,63 @@ import (
 	"github.com/wsrelay/relay/internal/wire"
 )
 
-// Seat is one socket's place in one room.
+// Seat is one socket's place in one room. It is kept small: most who sit
+// somewhere are quiet.
 type Seat struct {
-	room   *Room
-	sink   Sink
-	member string
-	conn   string
-	who    *presence
-	actor  atomic.Pointer[Actor] // replaced by Recheck
+	room  *Room
+	sink  Sink
+	conn  string
+	who   *presence
+	actor atomic.Pointer[Actor] // replaced by Recheck
+	voice atomic.Pointer[voice] // nil until the first message; written under Room.mu
 
 	// Guarded by Room.mu.
-	index     int  // in Room.seats; -1: not there any more
-	live      bool // joined has been queued
-	held      []heldFrame
-	heldBytes int
-	overflow  bool
+	barrier   *barrier     // nil: joined has been queued
 	at        bus.Position // of the joined reply
 	atVersion uint64       // likewise, of the member list
+	index     int32        // in Room.seats; -1: not there any more
 	behind    bool         // this instance has yet to reach the epoch of at
-	pending   []*receipt   // messages without an ack, in the order of publishing
+}
 
-	publish atomic.Pointer[publishAnswer]
+// voice is what a seat needs to publish.
+type voice struct {
 	limit   *limiter
 	lane    Lane // messages that filters judge
+	publish atomic.Pointer[publishAnswer]
+	pending []*receipt // messages without an ack, in the order of publishing; guarded by Room.mu
 
 	mu       sync.Mutex
 	inFlight int           // messages handed to the bus and not resolved; guarded by mu
 	drained  chan struct{} // closed when inFlight reaches 0; guarded by mu
 }
 
-// heldFrame waits for the joined reply of a seat that is not live yet.
+// speak is the seat's voice, made with its first message.
+func (s *Seat) speak() *voice {
+	if v := s.voice.Load(); v != nil {
+		return v
+	}
+	r := s.room
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	v := s.voice.Load()
+	if v == nil {
+		limits := r.reg.limits
+		v = &voice{limit: limits.pin(r.id, s.who.member)}
+		if s.index < 0 { // it has left: detach has been and will not unpin
+			limits.unpin(v.limit)
+		}
+		s.voice.Store(v)
+	}
+	return v
+}
+
+// barrier holds back what comes by until joined has been queued.
+type barrier struct {
+	held     []heldFrame
+	bytes    int
+	overflow bool
+}
+
 type heldFrame struct {
 	e *bus.Event
 	f *wire.Frame
@@ -48,13 +75,13 @@ type heldFrame struct {
 func (s *Seat) Room() string { return s.room.id }
 
 // hold keeps a frame for a seat that is not live yet. Room.mu is held.
-func (s *Seat) hold(e *bus.Event, f *wire.Frame, bound int) {
-	s.heldBytes += len(f.Bytes())
-	if s.heldBytes > bound {
-		s.overflow, s.held = true, nil
+func (b *barrier) hold(e *bus.Event, f *wire.Frame, bound int) {
+	b.bytes += len(f.Bytes())
+	if b.bytes > bound {
+		b.overflow, b.held = true, nil
 		return
 	}
-	s.held = append(s.held, heldFrame{e, f})
+	b.held = append(b.held, heldFrame{e, f})
 }
 
 // goLive queues the joined reply and then what was held back and is not part
@@ -69,9 +96,10 @@ func (s *Seat) goLive(at *bus.Entered, joined *wire.Frame) bool {
 	r := s.room
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if s.overflow || s.index < 0 {
+	if s.index < 0 || s.barrier.overflow {
 		return false
 	}
+	held := s.barrier.held
 	if at.Version >= r.version {
 		r.count, r.version = at.Count, at.Version
 	}
@@ -79,19 +107,21 @@ func (s *Seat) goLive(at *bus.Entered, joined *wire.Frame) bool {
 	if r.pos.Epoch == "" { // the room began with this very entry
 		r.pos = at.Position
 	}
-	s.behind = r.pos.Epoch != at.Epoch
-	for _, h := range s.held {
+	if s.behind = r.pos.Epoch != at.Epoch; !s.behind {
+		s.at.Epoch = r.pos.Epoch // the same text, kept once for all seats
+	}
+	for _, h := range held {
 		if h.e.Kind == bus.Notice && h.e.Notice == bus.NoticeEpoch && h.e.Epoch != at.Epoch {
 			s.behind = false // the room has moved on since the reply was made
 		}
 	}
 	s.sink.Send(joined)
-	for i, h := range s.held {
-		if !epochAhead(s.held[i:], at.Epoch) && !s.tells(h.e) {
+	for i, h := range held {
+		if !epochAhead(held[i:], at.Epoch) && !s.tells(h.e) {
 			s.sink.Send(h.f)
 		}
 	}
-	s.live, s.held, s.heldBytes = true, nil, 0
+	s.barrier = nil
 	return true
 }
 
@@ -101,15 +131,15 @@ func (s *Seat) unhush() bool {
 	r := s.room
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if s.overflow || s.index < 0 {
+	if s.index < 0 || s.barrier.overflow {
 		return false
 	}
-	for _, h := range s.held {
+	for _, h := range s.barrier.held {
 		if !s.tells(h.e) {
 			s.sink.Send(h.f)
 		}
 	}
-	s.live, s.held, s.heldBytes = true, nil, 0
+	s.barrier = nil
 	return true
 }
 
@@ -154,16 +184,20 @@ func (s *Seat) tells(e *bus.Event) bool {
 // Drained waits until every message published through the seat is resolved, so
 // that no chat of a member comes after its member_left.
 func (s *Seat) Drained(ctx context.Context) error {
-	s.mu.Lock()
-	if s.inFlight == 0 {
-		s.mu.Unlock()
+	v := s.voice.Load()
+	if v == nil {
 		return nil
 	}
-	if s.drained == nil {
-		s.drained = make(chan struct{})
+	v.mu.Lock()
+	if v.inFlight == 0 {
+		v.mu.Unlock()
+		return nil
 	}
-	ch := s.drained
-	s.mu.Unlock()
+	if v.drained == nil {
+		v.drained = make(chan struct{})
+	}
+	ch := v.drained
+	v.mu.Unlock()
 	select {
 	case <-ch:
 		return nil
@@ -193,15 +227,14 @@ func (s *Seat) leave(ctx context.Context, l bus.Leaving) bool {
 	}
 	s.who.mu.Lock()
 	if s.who.sockets--; s.who.sockets == 0 {
-		l.Room, l.Member = r.id, s.member
+		l.Room, l.Member = r.id, s.who.member
 		if err := r.reg.bus.Leave(ctx, &l); err != nil {
 			r.reg.log.DebugContext(ctx, "leave will be carried out when the bus is back", "room", r.id, "error", err)
 		}
 	}
 	s.who.mu.Unlock()
-	r.dropPresence(s.member, s.who)
+	r.dropPresence(s.who)
 	r.reg.bus.Unsubscribe(r.id)
-	r.reg.limits.unpin(s.limit)
 	r.reg.release(r)
 	return true
 }
