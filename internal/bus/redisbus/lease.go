@@ -223,7 +223,7 @@ func (l *lease) reap(inc string, parts []int) error {
 // putBack enters again, without a word, who was present by a former
 // incarnation, in one room or in all.
 func (b *Bus) putBack(room, former string) {
-	list := b.roster.pick(room, func(rec *record) bool { return rec.present != nil && rec.owed == nil && rec.inc == former })
+	list := b.roster.pick(room, func(rec *record) bool { return rec.present.here() && rec.owed == nil && rec.inc == former })
 	const side = 8
 	var wg sync.WaitGroup
 	queue := make(chan who)
@@ -250,7 +250,7 @@ func (b *Bus) putBackOne(w who, former string) {
 		return
 	}
 	defer b.roster.release(rec)
-	if rec.present == nil || rec.owed != nil || rec.inc != former {
+	if !rec.present.here() || rec.owed != nil || rec.inc != former {
 		return
 	}
 	now := b.lease.incarnation()

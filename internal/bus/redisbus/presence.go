@@ -58,7 +58,7 @@ func (b *Bus) enter(ctx context.Context, e *bus.Entry) (*bus.Entered, error) {
 	}
 	defer b.roster.release(rec)
 	before, inc, owed := rec.present, rec.inc, rec.owed
-	noted := presenceOf(e)
+	noted := b.roster.presence(rec, e)
 	// Noted before it is sent: the incarnation that is read after this is one
 	// that whoever puts members back knows of.
 	b.roster.set(rec, noted, inc, nil)
@@ -211,18 +211,18 @@ func (b *Bus) leave(ctx context.Context, l *bus.Leaving) error {
 
 // pay carries out the leave that a record owes. The caller has the turn.
 func (b *Bus) pay(ctx context.Context, rec *record) error {
-	if err := b.ready(rec.room); err != nil {
+	if err := b.ready(rec.roll.room); err != nil {
 		return err
 	}
 	l := rec.owed
-	err := b.again(ctx, rec.room, func() error {
-		return b.scripts.leave.Run(ctx, b.client, []string{b.keys.meta(rec.room)},
+	err := b.again(ctx, rec.roll.room, func() error {
+		return b.scripts.leave.Run(ctx, b.client, []string{b.keys.meta(rec.roll.room)},
 			rec.member, rec.inc, max(0, l.Grace.Milliseconds()), l.Reason).Err()
 	})
 	if err != nil {
 		return unavailable(err)
 	}
-	b.roster.set(rec, nil, "", nil)
+	b.roster.set(rec, presence{}, "", nil)
 	return nil
 }
 

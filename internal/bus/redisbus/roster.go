@@ -2,7 +2,6 @@ package redisbus
 
 import (
 	"context"
-	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -14,117 +13,164 @@ import (
 // rooms, to put them back after a flush, and which leaves it still owes.
 type roster struct {
 	mu    sync.Mutex
-	rooms map[string]map[string]*record // by room and member
+	rooms map[string]*roll
+}
+
+// roll is the members of one room.
+type roll struct {
+	room    string
+	members map[string]*record
+	terms   *terms // of the last who entered
 }
 
 // record is one member of one room. There is one for every member of every room
 // that is present from here, so it is kept small.
 type record struct {
-	room, member string
+	roll   *roll
+	member string
 
 	// Guarded by the roster.
-	busy    bool            // somebody has the turn: talks to Redis about this member
-	waiting []chan struct{} // for the turn, in order; closed to hand it over
+	busy    bool    // somebody has the turn: talks to Redis about this member
+	waiting *waiter // for the turn, the first; few at a time
 
 	// Written by who has the turn, under the roster's lock.
-	present *presence    // as last entered; nil: not present from here
+	present presence     // as last entered
 	inc     string       // the incarnation that owns the presence
 	owed    *bus.Leaving // a leave that did not get through
 }
 
+// waiter waits for a turn.
+type waiter struct {
+	turn chan struct{} // closed to hand it over
+	next *waiter
+}
+
 // presence is what of an Entry is needed to put a member back.
 type presence struct {
-	user             []byte
+	user  []byte
+	terms *terms // nil: not present from here
+}
+
+// terms are what the members of a room have in common, unless its policy has
+// changed meanwhile.
+type terms struct {
 	listed, announce bool
 	retention        bus.Retention
 	idle, grace      time.Duration
 }
 
-func presenceOf(e *bus.Entry) *presence {
-	return &presence{e.User, e.Presence, e.Announce, e.Retention, e.Idle, e.Grace}
-}
+func (p presence) here() bool { return p.terms != nil }
 
-func (p *presence) entry(room, member string) *bus.Entry {
+func (p presence) entry(room, member string) *bus.Entry {
+	t := p.terms
 	return &bus.Entry{
-		Room: room, Member: member, User: p.user, Presence: p.listed, Announce: p.announce,
-		Retention: p.retention, Idle: p.idle, Grace: p.grace,
+		Room: room, Member: member, User: p.user, Presence: t.listed, Announce: t.announce,
+		Retention: t.retention, Idle: t.idle, Grace: t.grace,
 	}
 }
 
-func (ro *roster) init() { ro.rooms = make(map[string]map[string]*record) }
+func (ro *roster) init() { ro.rooms = make(map[string]*roll) }
+
+// presence is that of a member who enters. The caller has the turn.
+func (ro *roster) presence(rec *record, e *bus.Entry) presence {
+	t := terms{e.Presence, e.Announce, e.Retention, e.Idle, e.Grace}
+	ro.mu.Lock()
+	defer ro.mu.Unlock()
+	if l := rec.roll; l.terms == nil || *l.terms != t {
+		l.terms = &t
+	}
+	return presence{e.User, rec.roll.terms}
+}
 
 // take waits for a turn with a member. Give it back with release.
 func (ro *roster) take(ctx context.Context, room, member string) (*record, error) {
 	ro.mu.Lock()
-	members := ro.rooms[room]
-	if members == nil {
-		members = make(map[string]*record)
-		ro.rooms[room] = members
+	l := ro.rooms[room]
+	if l == nil {
+		l = &roll{room: room, members: make(map[string]*record)}
+		ro.rooms[room] = l
 	}
-	rec := members[member]
+	rec := l.members[member]
 	if rec == nil {
-		rec = &record{room: room, member: member}
-		members[member] = rec
+		rec = &record{roll: l, member: member}
+		l.members[member] = rec
 	}
 	if !rec.busy {
 		rec.busy = true
 		ro.mu.Unlock()
 		return rec, nil
 	}
-	turn := make(chan struct{})
-	rec.waiting = append(rec.waiting, turn)
+	w := &waiter{turn: make(chan struct{})}
+	*rec.place(nil) = w
 	ro.mu.Unlock()
 	select {
-	case <-turn:
+	case <-w.turn:
 		return rec, nil
 	case <-ctx.Done():
 	}
 	ro.mu.Lock()
-	i := slices.Index(rec.waiting, turn)
-	if i >= 0 {
-		rec.waiting = slices.Delete(rec.waiting, i, i+1)
+	at := rec.place(w)
+	waits := *at == w
+	if waits {
+		*at = w.next
 	}
 	ro.mu.Unlock()
-	if i < 0 { // it was handed over in the same moment
+	if !waits { // it was handed over in the same moment
 		ro.release(rec)
 	}
 	return nil, unavailable(ctx.Err())
+}
+
+// place is where w is linked into the line, or its end. The roster is locked.
+func (rec *record) place(w *waiter) **waiter {
+	at := &rec.waiting
+	for *at != nil && *at != w {
+		at = &(*at).next
+	}
+	return at
 }
 
 // release hands the turn over, and forgets a record that says nothing.
 func (ro *roster) release(rec *record) {
 	ro.mu.Lock()
 	defer ro.mu.Unlock()
-	if len(rec.waiting) > 0 {
-		close(rec.waiting[0])
-		if rec.waiting = rec.waiting[1:]; len(rec.waiting) == 0 {
-			rec.waiting = nil
-		}
+	if w := rec.waiting; w != nil {
+		rec.waiting = w.next
+		close(w.turn)
 		return
 	}
 	rec.busy = false
-	if rec.present != nil || rec.owed != nil {
+	if rec.present.here() || rec.owed != nil {
 		return
 	}
-	delete(ro.rooms[rec.room], rec.member)
-	if len(ro.rooms[rec.room]) == 0 {
-		delete(ro.rooms, rec.room)
+	l := rec.roll
+	delete(l.members, rec.member)
+	if len(l.members) == 0 {
+		delete(ro.rooms, l.room)
 	}
 }
 
 // set notes what is so now. The caller has the turn.
-func (ro *roster) set(rec *record, present *presence, inc string, owed *bus.Leaving) {
+func (ro *roster) set(rec *record, present presence, inc string, owed *bus.Leaving) {
 	ro.mu.Lock()
 	defer ro.mu.Unlock()
 	rec.present, rec.inc, rec.owed = present, inc, owed
+}
+
+// members of a room by their ids. The roster is locked.
+func (ro *roster) members(room string) map[string]*record {
+	if l := ro.rooms[room]; l != nil {
+		return l.members
+	}
+	return nil
 }
 
 // listed reports whether the room has members here that are shown a list.
 func (ro *roster) listed(room string) bool {
 	ro.mu.Lock()
 	defer ro.mu.Unlock()
-	for _, rec := range ro.rooms[room] {
-		if rec.present != nil && rec.present.listed {
+	for _, rec := range ro.members(room) {
+		if rec.present.here() && rec.present.terms.listed {
 			return true
 		}
 	}
@@ -135,8 +181,8 @@ func (ro *roster) listed(room string) bool {
 func (ro *roster) here(room string) (n int) {
 	ro.mu.Lock()
 	defer ro.mu.Unlock()
-	for _, rec := range ro.rooms[room] {
-		if rec.present != nil && rec.owed == nil {
+	for _, rec := range ro.members(room) {
+		if rec.present.here() && rec.owed == nil {
 			n++
 		}
 	}
@@ -154,16 +200,16 @@ func (ro *roster) pick(room string, f func(*record) bool) []who {
 	add := func(members map[string]*record) {
 		for _, rec := range members {
 			if f(rec) {
-				list = append(list, who{rec.room, rec.member})
+				list = append(list, who{rec.roll.room, rec.member})
 			}
 		}
 	}
 	if room != "" {
-		add(ro.rooms[room])
+		add(ro.members(room))
 		return list
 	}
-	for _, members := range ro.rooms {
-		add(members)
+	for _, l := range ro.rooms {
+		add(l.members)
 	}
 	return list
 }
@@ -174,8 +220,8 @@ func (b *Bus) witness(room string) (key, place, inc string, ok bool) {
 	ro := &b.roster
 	ro.mu.Lock()
 	defer ro.mu.Unlock()
-	for _, rec := range ro.rooms[room] {
-		if rec.present != nil && rec.owed == nil && !rec.busy { // nothing about it is on its way
+	for _, rec := range ro.members(room) {
+		if rec.present.here() && rec.owed == nil && !rec.busy { // nothing about it is on its way
 			key = b.keys.partition[partitionOf(room)] + "i:" + rec.inc
 			return key, strconv.Itoa(len(room)) + ":" + room + rec.member, rec.inc, true
 		}
