@@ -47,7 +47,7 @@ func fateOf(err error) fate {
 		return refused
 	}
 	var op *net.OpError
-	if errors.As(err, &op) && op.Op == "dial" || errors.Is(err, redis.ErrPoolTimeout) || errors.Is(err, redis.ErrClosed) || errors.Is(err, redis.ErrPoolExhausted) {
+	if errors.As(err, &op) && op.Op == "dial" || errors.Is(err, redis.ErrPoolTimeout) || errors.Is(err, redis.ErrClosed) || errors.Is(err, redis.ErrPoolExhausted) || errors.Is(err, errNotSent) || errors.Is(err, bus.ErrClosed) {
 		return unsent
 	}
 	return unknown

@@ -23,6 +23,7 @@ type lane struct {
 	publisher publisher
 	receiver  receiver
 	healer    healer
+	calls     calls
 
 	begun   atomic.Bool // written under mu
 	stirred atomic.Bool // something came since the last look
@@ -38,6 +39,7 @@ func newLane(b *Bus, base string) *lane {
 	l.publisher.init(l)
 	l.receiver.init(l)
 	l.healer.init(l)
+	l.calls.lane = l
 	return l
 }
 

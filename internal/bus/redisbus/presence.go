@@ -119,7 +119,7 @@ func (b *Bus) runEnter(ctx context.Context, e *bus.Entry, inc, token, former str
 	if e.Retention.Kept() {
 		keep, life = e.Retention.Keep, e.Retention.For.Milliseconds()
 	}
-	v, err := b.scripts.enter.Run(ctx, b.client, []string{b.keys.meta(e.Room)},
+	v, err := b.lane(e.Room).calls.run(ctx, b.scripts.enter, b.keys.meta(e.Room),
 		e.Member, e.User, inc, int(e.Create), token, e.Max, flag(e.Presence), flag(e.Announce), keep, life,
 		e.Idle.Milliseconds(), e.Grace.Milliseconds(), rand.Text()[:12], bus.MembersListed,
 		epoch, seq, e.ResumeMax, e.ResumeBytes, back, former).Slice()
@@ -216,7 +216,7 @@ func (b *Bus) pay(ctx context.Context, rec *record) error {
 	}
 	l := rec.owed
 	err := b.again(ctx, rec.roll.room, func() error {
-		return b.scripts.leave.Run(ctx, b.client, []string{b.keys.meta(rec.roll.room)},
+		return b.lane(rec.roll.room).calls.run(ctx, b.scripts.leave, b.keys.meta(rec.roll.room),
 			rec.member, rec.inc, max(0, l.Grace.Milliseconds()), l.Reason).Err()
 	})
 	if err != nil {
