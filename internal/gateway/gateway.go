@@ -66,18 +66,23 @@ type Gateway struct {
 	endpoints atomic.Pointer[map[string]*Endpoint]
 	nextConn  atomic.Uint64
 	work      sync.WaitGroup // requests under way and sessions that clean up
+	leaving   crew           // of sessions whose socket is gone
 
 	mu       sync.Mutex
 	sessions map[*session]struct{} // guarded by mu
 	draining bool                  // guarded by mu
 }
 
+// maxLeaving is how many sessions leave their rooms at a time. Those that wait
+// have their time running: the bus carries a leave out later that it gets too late.
+const maxLeaving = 256
+
 // New makes a gateway; it serves as soon as its handler is called.
 func New(opt Options) *Gateway {
 	if opt.OpTimeout == 0 {
 		opt.OpTimeout = 5 * time.Second
 	}
-	g := &Gateway{opt: opt, made: time.Now(), sessions: make(map[*session]struct{})}
+	g := &Gateway{opt: opt, made: time.Now(), leaving: crew{most: maxLeaving}, sessions: make(map[*session]struct{})}
 	g.setEndpoints(opt.Endpoints)
 	return g
 }

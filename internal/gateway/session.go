@@ -273,15 +273,16 @@ func (s *session) Closed(cause socket.Cause) {
 		return
 	}
 	s.gw.work.Add(1) // the socket group still counts us: Drain waits for that first
-	go func() {
+	until := time.Now().Add(s.gw.opt.OpTimeout)
+	s.gw.leaving.do(func() {
 		defer s.gw.work.Done()
 		defer s.gw.forget(s)
-		ctx, cancel := s.gw.opContext()
+		ctx, cancel := context.WithDeadline(context.Background(), until)
 		defer cancel()
 		for _, seat := range seats {
 			seat.Leave(ctx, grace)
 		}
-	}()
+	})
 }
 
 // Send implements room.Sink.
