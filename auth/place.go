@@ -106,12 +106,12 @@ func (p Places) find(c Credentials) (string, bool) {
 // reads is noticed, and of queries and cookies only those named in p. Where one
 // comes several times, the first counts.
 func (p Places) Collect(r *http.Request) Credentials {
-	c := Credentials{Bearer: make(map[Source]string), Named: make(map[Source]map[string]string)}
+	var c Credentials // without maps where there is nothing, as with most guests
 	if scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " "); strings.EqualFold(scheme, "bearer") {
-		c.Bearer[Header] = textproto.TrimString(token)
+		c.setBearer(Header, textproto.TrimString(token))
 	}
 	if token, ok := bearerProtocol(r.Header); ok {
-		c.Bearer[Subprotocol] = token
+		c.setBearer(Subprotocol, token)
 	}
 	for _, q := range p {
 		switch q.Source {
@@ -130,7 +130,7 @@ func (p Places) Collect(r *http.Request) Credentials {
 
 func bearerProtocol(h http.Header) (string, bool) {
 	for _, line := range h.Values("Sec-WebSocket-Protocol") {
-		for _, proto := range strings.Split(line, ",") {
+		for proto := range strings.SplitSeq(line, ",") {
 			if token, ok := strings.CutPrefix(textproto.TrimString(proto), BearerProtocol); ok {
 				return token, true
 			}
@@ -139,7 +139,17 @@ func bearerProtocol(h http.Header) (string, bool) {
 	return "", false
 }
 
+func (c *Credentials) setBearer(s Source, token string) {
+	if c.Bearer == nil {
+		c.Bearer = make(map[Source]string)
+	}
+	c.Bearer[s] = token
+}
+
 func (c *Credentials) setNamed(p Place, value string) {
+	if c.Named == nil {
+		c.Named = make(map[Source]map[string]string)
+	}
 	m := c.Named[p.Source]
 	if m == nil {
 		m = make(map[string]string)

@@ -35,7 +35,8 @@ func (g *Registry) Create(ctx context.Context, a *Actor, sink Sink, roomID, key 
 // nobody can find out which rooms exist.
 func (g *Registry) Join(ctx context.Context, a *Actor, sink Sink, roomID string, resume *bus.Position, reply Reply) (*Seat, *wire.Error) {
 	ru := g.force.Load().match(roomID)
-	if e := g.may(ru, policy.Join, g.input(ru, a, roomID), "this room may not be joined by you"); e != nil {
+	in := g.input(ru, a, roomID)
+	if e := g.may(ru, policy.Join, in, "this room may not be joined by you"); e != nil {
 		return nil, e
 	}
 	if e := g.admit(ctx, a, ru, roomID); e != nil {
@@ -44,7 +45,7 @@ func (g *Registry) Join(ctx context.Context, a *Actor, sink Sink, roomID string,
 	e := entry(ru.policy, a, roomID)
 	g.resume(e, resume)
 	e.Create = bus.MustExist
-	if ru.policy.Allow(policy.Create, g.input(ru, a, roomID)).Allowed {
+	if ru.policy.Allow(policy.Create, in).Allowed {
 		e.Create = bus.MayCreate
 	}
 	return g.enter(ctx, a, sink, ru, e, reply)
@@ -55,7 +56,7 @@ func (g *Registry) admit(ctx context.Context, a *Actor, ru *rules, roomID string
 	if e := g.sanctioned(a, roomID, bus.Ban); e != nil {
 		return e
 	}
-	return g.askJoin(ctx, a, ru, roomID, func() *policy.Input { return g.input(ru, a, roomID) })
+	return g.askJoin(ctx, a, ru, roomID)
 }
 
 // Rejoin answers a join for a seat that is taken already: the state of the room

@@ -77,11 +77,11 @@ func (g *Registry) rejection(r *Ruling, roomID string) *wire.Error {
 }
 
 // askJoin lets the filters judge a join.
-func (g *Registry) askJoin(ctx context.Context, a *Actor, ru *rules, roomID string, in func() *policy.Input) *wire.Error {
+func (g *Registry) askJoin(ctx context.Context, a *Actor, ru *rules, roomID string) *wire.Error {
 	if !ru.wants(filter.Join) {
 		return nil
 	}
-	q := &Query{Event: filter.Join, Room: roomID, Actor: a, Input: in}
+	q := &Query{Event: filter.Join, Room: roomID, Actor: a, Input: func() *policy.Input { return g.input(ru, a, roomID) }}
 	answer := make(chan *Ruling, 1)
 	ru.filters.Judge(q, func(r *Ruling) { answer <- r })
 	select {

@@ -115,13 +115,13 @@ func (b *Bus) runEnter(ctx context.Context, e *bus.Entry, inc, token, former str
 	if former != "" {
 		back = "1"
 	}
-	keep, life := 0, int64(0)
+	keep, life, fresh := 0, int64(0), ""
 	if e.Retention.Kept() {
-		keep, life = e.Retention.Keep, e.Retention.For.Milliseconds()
+		keep, life, fresh = e.Retention.Keep, e.Retention.For.Milliseconds(), rand.Text()[:12]
 	}
 	v, err := b.lane(e.Room).calls.run(ctx, b.scripts.enter, b.keys.meta(e.Room),
 		e.Member, e.User, inc, int(e.Create), token, e.Max, flag(e.Presence), flag(e.Announce), keep, life,
-		e.Idle.Milliseconds(), e.Grace.Milliseconds(), rand.Text()[:12], bus.MembersListed,
+		e.Idle.Milliseconds(), e.Grace.Milliseconds(), fresh, bus.MembersListed,
 		epoch, seq, e.ResumeMax, e.ResumeBytes, back, former).Slice()
 	if err != nil {
 		return nil, nil, err
