@@ -55,7 +55,7 @@ func (g *Group) Upgrade(w http.ResponseWriter, r *http.Request, opt Options) (Co
 	}
 	c := g.newConn(&opt, h.line, ws)
 	c.queue.deflated = opt.Compression && offersDeflate(r)
-	c.controls().head = h.line.answer // goes out with the first frame, or on Start
+	c.controls().head, h.line.answer = h.line.answer, nil // goes out with the first frame, or on Start
 	c.place.shard.add(c)
 	return c, nil
 }
