@@ -39,7 +39,7 @@ type room struct {
 	unseen   uint64 // version of the member list that a comparison found ahead
 	alert    int    // comparisons in short order that are still to come
 	behind   uint64 // seq that a comparison found ahead
-	recent   [16]delivered
+	recent   *[16]delivered // where seq modulo 16 says; nil: of none yet
 	gone     bool
 }
 
@@ -91,9 +91,11 @@ func (r *room) step(f frame) bool {
 // repeated is for a seq that was delivered before. With another message under
 // it, the epoch has gone back without a sign.
 func (r *room) repeated(f frame) bool {
-	if was := r.recent[f.at.Seq%uint64(len(r.recent))]; was.seq == f.at.Seq && was.id != shortID(f.event.ID) {
-		r.conflict = f.at.Seq
-		return false
+	if r.recent != nil {
+		if was := r.recent[f.at.Seq%uint64(len(r.recent))]; was.seq == f.at.Seq && was.id != shortID(f.event.ID) {
+			r.conflict = f.at.Seq
+			return false
+		}
 	}
 	r.bus.stats.Repeated.Add(1)
 	return true
@@ -107,6 +109,9 @@ func (r *room) deliver(e *bus.Event) {
 	case e.Sequenced():
 		r.pos = e.Position
 		if r.keeps {
+			if r.recent == nil {
+				r.recent = new([16]delivered)
+			}
 			r.recent[e.Seq%uint64(len(r.recent))] = delivered{e.Seq, shortID(e.ID)}
 		}
 	case e.Kind == bus.Joined || e.Kind == bus.Left:
