@@ -15,9 +15,10 @@
 //
 // A room knows where in its stream it stands. What does not follow is held
 // until the healer (heal.go) has read back what is missing. Presence
-// (presence.go) is written by scripts, and noted here (roster.go), so that it
-// can be put back after a flush; lease.go says who is alive. Sanctions
-// (sanctions.go) are copied whole to every instance, and kept up by pushes.
+// (presence.go) is written by scripts, which those who come and go at once share
+// round trips for (calls.go), and noted here (roster.go), so that it can be put
+// back after a flush; lease.go says who is alive. Sanctions (sanctions.go) are
+// copied whole to every instance, and kept up by pushes.
 package redisbus
 
 import (

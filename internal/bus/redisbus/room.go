@@ -33,12 +33,12 @@ type room struct {
 	healing  bool         // something is missing before what is held
 	held     []frame
 	heldSize int
-	spilled  bool   // too much was held: what was let go is to be read back as well
-	conflict uint64 // seq that came with two ids: the epoch is to be forked there
-	tried    string // epoch of a held frame for which was looked already
-	unseen   uint64 // version of the member list that a comparison found ahead
-	alert    int    // comparisons in short order that are still to come
-	behind   uint64 // seq that a comparison found ahead
+	spilled  bool           // too much was held: what was let go is to be read back as well
+	conflict uint64         // seq that came with two ids: the epoch is to be forked there
+	tried    string         // epoch of a held frame for which was looked already
+	unseen   uint64         // version of the member list that a comparison found ahead
+	alert    int            // comparisons in short order that are still to come
+	behind   uint64         // seq that a comparison found ahead
 	recent   *[16]delivered // where seq modulo 16 says; nil: of none yet
 	gone     bool
 }
