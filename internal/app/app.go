@@ -100,7 +100,7 @@ func New(cfg *config.Config, src *config.Source, opt Options) (*App, error) {
 		return nil, errors.Join(problem(src, "redis", err), a.cleanup(context.Background()))
 	}
 	a.filters = plugins.New(plugins.HostOptions{Log: a.log, Instance: a.instance, Version: opt.Version})
-	a.sockets = socket.NewGroup()
+	a.sockets = socket.NewGroup(a.bus)
 	a.onStop("sockets", func(ctx context.Context) error { a.sockets.Stop(ctx); return nil }) // for who never starts: sessions ends them in order
 	a.rooms = room.New(room.Options{
 		Bus: a.bus, Rules: a.rules(cfg, parts, nil), Log: a.log, Traces: a.telemetry.Traces, Metrics: a.telemetry.Metrics, Hints: opt.Dev, Output: a.sockets,

@@ -138,6 +138,9 @@ type Bus interface {
 	// answering with what was last known. The result is not to be changed.
 	InForce(member, ip, room string) []*Sanction
 
+	// Calls of Publish and Signal can be gathered, to leave together.
+	Gatherer
+
 	// Health is nil while the bus works in both directions, else the reason in
 	// words for an operator.
 	Health() error
@@ -153,12 +156,8 @@ type Handler interface {
 	// all its slices are the handler's to keep and are never written to again.
 	Deliver(e *Event)
 
-	// Gather and Flush enclose calls that follow one another without a wait. In
-	// between, what they cause may be put off, whoever's calls they are, and with
-	// Flush it is done, on the caller's goroutine or another. They may be called
-	// side by side; a bus that delivers one event at a time need not call them.
-	Gather()
-	Flush()
+	// A bus that delivers one event at a time need not gather.
+	Gatherer
 
 	// Sanctioned tells of a sanction, once, when InForce says so already. What
 	// was in force when the bus started is not told. Calls of Sanctioned and
@@ -170,13 +169,22 @@ type Handler interface {
 	Lifted(s *Sanction)
 }
 
-// AtOnce is embedded by handlers that put nothing off.
+// Gatherer is told which calls follow one another without a wait: Gather and Flush
+// enclose them. In between, what they cause may be put off, whoever's calls they
+// are; Flush has it done, on the caller's goroutine or another. Several may gather
+// side by side: the first Flush is one for all.
+type Gatherer interface {
+	Gather()
+	Flush()
+}
+
+// AtOnce is a Gatherer that puts nothing off.
 type AtOnce struct{}
 
-// Gather implements Handler.
+// Gather implements Gatherer.
 func (AtOnce) Gather() {}
 
-// Flush implements Handler.
+// Flush implements Gatherer.
 func (AtOnce) Flush() {}
 
 // Position is a place in a room's stream. Sequence numbers start at 1 and go on

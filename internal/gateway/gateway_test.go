@@ -47,7 +47,7 @@ func start(t *testing.T, b bus.Bus, name string, specs ...policy.Spec) *instance
 	if err := b.Start(t.Context(), reg); err != nil {
 		t.Fatal(err)
 	}
-	sockets := socket.NewGroup()
+	sockets := socket.NewGroup(nil)
 	g := gateway.New(gateway.Options{
 		Instance: name, Rooms: reg, Sockets: sockets, Log: log,
 		Endpoints: []*gateway.Endpoint{{

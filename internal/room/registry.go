@@ -46,13 +46,6 @@ type Sink interface {
 	Evicted(s *Seat, reason string)
 }
 
-// Output is all sinks together. Between Gather and Flush, sinks may keep what is
-// sent to them.
-type Output interface {
-	Gather()
-	Flush()
-}
-
 // Reasons of Evicted, and of the Left event that follows.
 const (
 	ReasonPolicy = "policy" // a reload or a new token took the right to be here
@@ -83,7 +76,7 @@ type Options struct {
 	ResumeBytes, ResumeMax int
 	// Output is told when events come in a row, so that what they cause is written
 	// together; nil: nobody is.
-	Output   Output
+	Output   bus.Gatherer
 	Limiters int // rate limiters kept, see limiters
 }
 

@@ -228,8 +228,46 @@ func publishMutants() []mutant {
 		{name: "a receipt ahead", wrap: receiptMutant(func(r bus.Receipt, got bus.Result) { got.Seq++; r.Published(got) })},
 		{name: "silent repeats", wrap: receiptMutant(func(r bus.Receipt, got bus.Result) { got.Duplicate = false; r.Published(got) })},
 		{name: "swaps two messages", wrap: func(b bus.Bus) bus.Bus { return &swapper{Bus: b} }},
+		{name: "loses what is gathered", directedOnly: true, wrap: func(b bus.Bus) bus.Bus { return &forgetful{Bus: b} }},
 		{name: "takes messages after Close", directedOnly: true, wrap: func(b bus.Bus) bus.Bus { return undead{b} }},
 	}
+}
+
+// forgetful does nothing with the last that is published before Flush.
+type forgetful struct {
+	bus.Bus
+	mu   sync.Mutex
+	open int
+	last func()
+}
+
+func (f *forgetful) Gather() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.open++
+	f.last = nil
+	f.Bus.Gather()
+}
+
+func (f *forgetful) Publish(m *bus.Message, r bus.Receipt) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.last != nil {
+		f.last()
+		f.last = nil
+	}
+	if f.open == 0 {
+		return f.Bus.Publish(m, r)
+	}
+	f.last = func() { _ = f.Bus.Publish(m, r) }
+	return nil
+}
+
+func (f *forgetful) Flush() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.open--
+	f.Bus.Flush()
 }
 
 // replies wraps Enter, before and after.

@@ -14,6 +14,7 @@ func orderContracts() []contract {
 		{"OneOrderPerRoomOnAllInstances", 3, func(s *session) { oneOrder(s, kept) }},
 		{"OneOrderPerPlainRoomOnAllInstances", 3, func(s *session) { oneOrder(s, plain) }},
 		{"MessagesOfOneInstanceKeepTheOrderOfPublish", 2, publishersOrder},
+		{"WhatIsGatheredArrivesInOrder", 2, gathered},
 		{"EventsArriveAsTheyWereSent", 2, fieldsSurvive},
 		{"PlainRoomsHaveNoPosition", 2, plainHasNoPosition},
 		{"NothingBeforeTheSubscribedPositionIsRepeated", 2, subscribedPosition},
@@ -93,6 +94,47 @@ func publishersOrder(s *session) {
 			for i, e := range events {
 				if want := fmt.Sprintf(`"%d"`, i); string(e.Body) != want || e.ID != results[i].ID || e.Position != results[i].Position {
 					s.Fatalf("instance %d: event %d is %s, want body %s and receipt %+v", n.index, i, show(e), want, results[i])
+				}
+			}
+		}
+	}
+}
+
+// gathered has one instance publish many at a time, to rooms with and without
+// history by turns: more than leave together, and what leaves together mixed.
+func gathered(s *session) {
+	const each, turns = 100, 3
+	rooms := map[string]bus.Retention{"kept": kept, "plain": plain}
+	for room, keep := range rooms {
+		s.subscribeAll(room, keep.Kept())
+	}
+	n := s.nodes[0]
+	for turn := range turns {
+		n.Gather()
+		n.Gather() // somebody else, too
+		var sent []*receipt
+		for i := range each {
+			for room, keep := range rooms {
+				r, err := n.send(chat(room, "speaker", fmt.Sprint(turn*each+i), keep))
+				if err != nil {
+					s.Fatalf("publishing: %v", err)
+				}
+				sent = append(sent, r)
+			}
+		}
+		n.Flush()
+		n.Flush()
+		for _, r := range sent {
+			if result, err := r.wait(s.caps.Timeout); err != nil || result.Err != nil {
+				s.Fatalf("%+v, %v", result, err)
+			}
+		}
+	}
+	for room := range rooms {
+		for _, n := range s.nodes {
+			for i, e := range s.await(n, room, fmt.Sprint(each*turns, " messages"), atLeast(each*turns)) {
+				if string(e.Body) != fmt.Sprint(i) {
+					s.Fatalf("instance %d: event %d is %s", n.index, i, show(e))
 				}
 			}
 		}

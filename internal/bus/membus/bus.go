@@ -15,6 +15,8 @@ var _ bus.Bus = (*Bus)(nil)
 
 // Bus is one instance's end of a Broker.
 type Bus struct {
+	bus.AtOnce
+
 	broker *Broker
 	alone  bool // the broker is this instance's own: closed with it
 

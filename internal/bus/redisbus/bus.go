@@ -65,7 +65,8 @@ type Bus struct {
 	lease     lease
 	sanctions sanctions
 
-	handler bus.Handler // set by Start, before any goroutine
+	handler   bus.Handler  // set by Start, before any goroutine
+	gathering atomic.Int32 // calls of Gather without their Flush
 
 	ctx    context.Context // ends when Close has drained
 	cancel context.CancelFunc
@@ -247,6 +248,17 @@ func (b *Bus) open() error {
 // ready is nil while requests about a room can be expected to succeed.
 func (b *Bus) ready(room string) error {
 	return b.lane(room).ready()
+}
+
+// Gather implements bus.Bus.
+func (b *Bus) Gather() { b.gathering.Add(1) }
+
+// Flush sends what was put off, on the caller's goroutine.
+func (b *Bus) Flush() {
+	b.gathering.Add(-1)
+	for _, l := range b.lanes {
+		l.publisher.flush()
+	}
 }
 
 // Health is nil while probes come round on every lane in use and the lease is

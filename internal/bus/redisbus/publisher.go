@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/wsrelay/relay/internal/bus"
@@ -24,9 +25,9 @@ const (
 	agedMax = 16_384
 )
 
-// atOnceMax is how large a message may be, in bytes, to be sent by who publishes
-// it: there is room for it wherever nothing else is on its way.
-const atOnceMax = 16 << 10
+// atOnceMax is how much may wait, in bytes, to be sent by who publishes: there is
+// room for it wherever nothing else is on its way.
+const atOnceMax = 64 << 10
 
 // publisher sends what it takes, in order, over one connection: what is queued
 // goes, in one round trip at a time. What got no answer is sent again, under
@@ -43,6 +44,8 @@ type publisher struct {
 	wake chan struct{} // holds one: there is something to do
 	gone chan struct{} // closed when run has ended
 
+	putOff atomic.Bool // something waits for the end of a gathering
+
 	mu        sync.Mutex
 	queue     []*outgoing
 	bytes     int // of queue
@@ -50,9 +53,9 @@ type publisher struct {
 	probing   *outgoing // the next probe; nil: none is due
 	away      error     // why Redis is away; nil: it is not, as far as is known
 	closing   bool
-	listening bool      // run does
-	flight    *outgoing // was sent meanwhile
-	rest      []byte    // of flight, for which there was no room
+	listening bool    // run does
+	flight    *flight // was sent meanwhile
+	rest      []byte  // of flight, for which there was no room
 
 	// Below belongs to the goroutine of run; while it listens, to who holds mu.
 	conn       *link
@@ -93,12 +96,9 @@ func (p *publisher) take(o *outgoing) error {
 		p.mu.Unlock()
 		return err
 	}
-	t := p.turn(o)
-	if t == nil {
-		p.bytes += o.size()
-		p.queue = append(p.queue, o)
-		p.nudge()
-	}
+	p.bytes += o.size()
+	p.queue = append(p.queue, o)
+	t := p.start()
 	p.mu.Unlock()
 	t.send(p)
 	return nil
@@ -117,20 +117,61 @@ func (p *publisher) refusal(size int) error {
 	return nil
 }
 
-// turn is the sending of one message in run's stead.
+// start has what is queued sent: by the caller, who is to call send without mu,
+// or by run, or, while somebody gathers, at the end of that. mu is held.
+func (p *publisher) start() *turn {
+	if p.listening {
+		p.putOff.Store(true) // first: Flush looks at it after it has ended the gathering
+		if p.lane.bus.gathering.Load() > 0 {
+			return nil
+		}
+		p.putOff.Store(false)
+		if t := p.turn(); t != nil {
+			return t
+		}
+	}
+	p.nudge()
+	return nil
+}
+
+// flush sends what was put off.
+func (p *publisher) flush() {
+	if !p.putOff.Load() {
+		return
+	}
+	p.mu.Lock()
+	p.putOff.Store(false)
+	var t *turn
+	if p.listening && len(p.queue)+len(p.signals) > 0 {
+		if t = p.turn(); t == nil {
+			p.nudge()
+		}
+	}
+	p.mu.Unlock()
+	t.send(p)
+}
+
+// flight is a batch that is on its way.
+type flight struct {
+	batch []*outgoing
+	tx    bool // in a transaction
+	since time.Time
+}
+
+// turn is the sending of a batch in run's stead.
 type turn struct {
-	o    *outgoing
-	conn *link
-	to   interface{ WriteAtOnce([]byte) (int, error) }
-	buf  []byte
+	flight *flight
+	conn   *link
+	to     interface{ WriteAtOnce([]byte) (int, error) }
+	buf    []byte
 }
 
 var turns = sync.Pool{New: func() any { return new(turn) }}
 
-// turn takes the turn if run is listening: nothing else is under way then. mu is
-// held; send is to be called without.
-func (p *publisher) turn(o *outgoing) *turn {
-	if !p.listening || len(o.payload) > atOnceMax {
+// turn takes the turn while run is listening, which means that nothing else is
+// under way; nil when it cannot. mu is held, and is not when send is called.
+func (p *publisher) turn() *turn {
+	if p.bytes > atOnceMax {
 		return nil
 	}
 	to, ok := p.conn.Conn.(interface{ WriteAtOnce([]byte) (int, error) })
@@ -141,9 +182,11 @@ func (p *publisher) turn(o *outgoing) *turn {
 	if p.conn.SetDeadline(now.Add(p.conn.reply)) != nil {
 		return nil // it is closed, as run is about to see
 	}
+	f := &flight{batch: p.batch(), since: now}
 	t := turns.Get().(*turn)
-	t.o, t.conn, t.to, t.buf = o, p.conn, to, p.appendTo(t.buf[:0], o, now)
-	p.flight, p.listening, o.since = o, false, now
+	t.flight, t.conn, t.to = f, p.conn, to
+	t.buf, f.tx = p.appendBatch(t.buf[:0], f.batch, now)
+	p.flight, p.listening = f, false
 	return t
 }
 
@@ -155,13 +198,13 @@ func (t *turn) send(p *publisher) {
 	n, err := t.to.WriteAtOnce(t.buf)
 	if n < len(t.buf) || err != nil {
 		p.mu.Lock()
-		if p.flight == t.o {
+		if p.flight == t.flight {
 			p.rest = bytes.Clone(t.buf[n:])
 			t.conn.interrupt()
 		}
 		p.mu.Unlock()
 	}
-	t.o, t.conn, t.to = nil, nil, nil
+	t.flight, t.conn, t.to = nil, nil, nil
 	turns.Put(t)
 }
 
@@ -186,10 +229,8 @@ func (p *publisher) signal(k signalKey, o *outgoing) {
 	}
 	var t *turn
 	if waits || !full {
-		if t = p.turn(o); t == nil {
-			p.signals[k] = o
-			p.nudge()
-		}
+		p.signals[k] = o
+		t = p.start()
 	}
 	p.mu.Unlock()
 	t.send(p)

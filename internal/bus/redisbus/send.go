@@ -26,7 +26,10 @@ func (p *publisher) run() {
 			p.failed(err)
 			continue
 		}
-		p.send(p.batch())
+		p.mu.Lock()
+		batch := p.batch()
+		p.mu.Unlock()
+		p.send(batch)
 	}
 }
 
@@ -76,49 +79,53 @@ func (p *publisher) listen() {
 		err := p.conn.listen()
 		p.mu.Lock()
 		p.listening = false // now all is run's own again, but for what is on its way
-		o, rest := p.flight, p.rest
+		f, rest := p.flight, p.rest
 		p.rest = nil
 		p.mu.Unlock()
 		interrupted := errors.Is(err, os.ErrDeadlineExceeded)
 		switch {
-		case o == nil && interrupted:
+		case f == nil && interrupted:
 			_ = p.conn.SetDeadline(time.Time{}) // if that fails, so will the next use
 			return
-		case o == nil: // it was closed, or says what nobody has asked for
+		case f == nil: // it was closed, or says what nobody has asked for
 			p.hangUp()
 			return
 		case interrupted && rest != nil:
 			if _, err = p.conn.Write(rest); err == nil {
-				err = p.conn.SetReadDeadline(o.since.Add(p.conn.reply))
+				err = p.conn.SetReadDeadline(f.since.Add(p.conn.reply))
 			}
 			if err == nil {
 				continue
 			}
-		case interrupted && time.Since(o.since) < p.conn.reply: // by a deadline of before
-			if err = p.conn.SetReadDeadline(o.since.Add(p.conn.reply)); err == nil {
+		case interrupted && time.Since(f.since) < p.conn.reply: // by a deadline of before
+			p.mu.Lock()
+			if err = nil; p.rest == nil { // else the interrupt is for that
+				err = p.conn.SetReadDeadline(f.since.Add(p.conn.reply))
+			}
+			p.mu.Unlock()
+			if err == nil {
 				continue
 			}
 		}
 		p.mu.Lock()
 		p.flight = nil
 		p.mu.Unlock()
-		answers := p.answersFor(1)
+		answers := p.answersFor(f)
 		if err == nil {
 			err = p.conn.hear(answers)
 		} else {
-			answers[0].err = err
+			_ = unanswered(answers, err)
 		}
-		p.settle([]*outgoing{o}, answers, err)
+		p.settle(f.batch, f.each(answers, err), err)
 		return
 	}
 }
 
-// batch is what to send next: first what was sent before, in its order.
+// batch is what to send next: first what was sent before, in its order. mu is
+// held.
 func (p *publisher) batch() []*outgoing {
 	batch := p.unresolved
 	p.unresolved = nil
-	p.mu.Lock()
-	defer p.mu.Unlock()
 	n := 0
 	scripts := len(batch) > 0
 	for n < len(p.queue) && len(batch) < batchMax && (!scripts || fits(batch, p.queue[n])) {
@@ -166,18 +173,22 @@ func (p *publisher) send(batch []*outgoing) {
 		p.succeeded()
 		return
 	}
-	answers, err := p.exchange(batch)
-	p.settle(batch, answers, err)
+	f := &flight{batch: batch, since: time.Now()}
+	var b []byte
+	b, f.tx = p.appendBatch(p.buf[:0], batch, f.since)
+	if p.buf = b[:0]; cap(b) > keepMax {
+		p.buf = nil
+	}
+	answers := p.answersFor(f)
+	err := p.conn.exchange(b, answers)
+	p.settle(batch, f.each(answers, err), err)
 }
 
-// exchange sends a batch and returns an answer for each. The error is that of
-// the connection, if it broke.
-func (p *publisher) exchange(batch []*outgoing) ([]answer, error) {
-	n, now := len(batch), time.Now()
+// appendBatch adds the commands that send a batch.
+func (p *publisher) appendBatch(b []byte, batch []*outgoing, now time.Time) (commands []byte, tx bool) {
 	// In a transaction either all scripts are known or none: were one loaded by
 	// somebody else in between, a later message would overtake an earlier.
-	tx := n > 1 && slices.ContainsFunc(batch, func(o *outgoing) bool { return o.script != nil })
-	b := p.buf[:0]
+	tx = len(batch) > 1 && slices.ContainsFunc(batch, func(o *outgoing) bool { return o.script != nil })
 	if tx {
 		b = appendArg(appendCommand(b, 1), "multi")
 	}
@@ -187,12 +198,19 @@ func (p *publisher) exchange(batch []*outgoing) ([]answer, error) {
 			o.since = now
 		}
 	}
-	if !tx {
-		answers := p.answersFor(n)
-		return answers, p.conn.exchange(p.keep(b), answers)
+	if tx {
+		b = appendArg(appendCommand(b, 1), "exec")
 	}
-	answers := p.answersFor(n + 2)
-	err := p.conn.exchange(p.keep(appendArg(appendCommand(b, 1), "exec")), answers)
+	return b, tx
+}
+
+// each finds the answer to each of the batch among those that came; err is that
+// of the connection, if it broke.
+func (f *flight) each(answers []answer, err error) []answer {
+	if !f.tx {
+		return answers
+	}
+	n := len(f.batch)
 	begun, each, exec := answers[0], answers[1:n+1], answers[n+1]
 	for i := range each {
 		switch {
@@ -207,21 +225,18 @@ func (p *publisher) exchange(batch []*outgoing) ([]answer, error) {
 			each[i] = answer{} // resolve knows what to make of it
 		}
 	}
-	return each, err
+	return each
 }
 
+// keepMax is how much memory for commands is kept for the next batch.
 const keepMax = 256 << 10
 
-// keep has the next batch use the memory of b, unless it is much.
-func (p *publisher) keep(b []byte) []byte {
-	if p.buf = b[:0]; cap(b) > keepMax {
-		p.buf = nil
+// answersFor makes room for the answers to a flight, in place of the last ones.
+func (p *publisher) answersFor(f *flight) []answer {
+	n := len(f.batch)
+	if f.tx {
+		n += 2
 	}
-	return b
-}
-
-// answersFor makes room for n answers, in place of the last ones.
-func (p *publisher) answersFor(n int) []answer {
 	clear(p.answers)
 	p.answers = slices.Grow(p.answers[:0], n)[:n]
 	return p.answers

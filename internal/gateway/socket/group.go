@@ -23,6 +23,7 @@ type Group struct {
 	options atomic.Pointer[Options] // of the last Upgrade: most have the same
 
 	gathering atomic.Int32 // calls of Gather without their Flush
+	behind    Gatherer     // is told what comes in a row; nil: nobody is
 
 	mu      sync.Mutex
 	stopped bool           // guarded by mu
@@ -100,9 +101,18 @@ func (s *Stats) count(k wire.Class) {
 	}
 }
 
-// NewGroup starts a group; Stop ends it.
-func NewGroup() *Group {
+// Gatherer is told which messages come in a row: those between Gather and Flush
+// were read without a wait in between.
+type Gatherer interface {
+	Gather()
+	Flush()
+}
+
+// NewGroup starts a group; Stop ends it. behind, if not nil, is told which calls
+// of handlers come in a row.
+func NewGroup(behind Gatherer) *Group {
 	g := newGroup()
+	g.behind = behind
 	g.own.Go(g.sweep)
 	return g
 }
@@ -137,6 +147,22 @@ func (g *Group) Flush() {
 	for _, s := range g.shards {
 		s.flush()
 	}
+}
+
+// beginRow and endRow enclose the reading of several sockets: what comes of it
+// leaves together.
+func (g *Group) beginRow() {
+	g.Gather()
+	if g.behind != nil {
+		g.behind.Gather()
+	}
+}
+
+func (g *Group) endRow() {
+	if g.behind != nil {
+		g.behind.Flush()
+	}
+	g.Flush()
 }
 
 // now is the coarse time, in nanoseconds since the group started.

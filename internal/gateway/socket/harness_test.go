@@ -84,7 +84,7 @@ func (l listener) Accept() (net.Conn, error) {
 
 func serve(t testing.TB, k kind, opt Options, hooks ...func(*peer, []byte)) *server {
 	t.Helper()
-	return serveGroup(t, k, NewGroup(), opt, hooks...)
+	return serveGroup(t, k, NewGroup(nil), opt, hooks...)
 }
 
 // serveStill is serve with a clock that only advance moves.

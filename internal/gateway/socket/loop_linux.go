@@ -143,7 +143,7 @@ func (s *shard) reader() {
 		if !ok {
 			break
 		}
-		s.group.Gather()
+		s.group.beginRow()
 		named = s.lookUp(events[:n], named[:0])
 		for i, p := range named {
 			if p == nil {
@@ -164,7 +164,7 @@ func (s *shard) reader() {
 			p.read(false)
 		}
 		clear(list)
-		s.group.Flush()
+		s.group.endRow()
 	}
 	s.work.Lock()
 	defer s.work.Unlock()

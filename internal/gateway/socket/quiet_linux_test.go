@@ -52,7 +52,7 @@ func crowd(t testing.TB, addr net.Addr, n int) (fds []int) {
 
 func crowded(t testing.TB, opt Options) (*Group, *nobody, net.Addr, chan Conn) {
 	t.Helper()
-	g, h := NewGroup(), new(nobody)
+	g, h := NewGroup(nil), new(nobody)
 	conns := make(chan Conn, 10_000)
 	ln, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {

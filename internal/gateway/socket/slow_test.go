@@ -61,7 +61,7 @@ func (l *oneConn) Addr() net.Addr { return &net.TCPAddr{} }
 
 func bubble(t *testing.T, f func(t *testing.T, g *Group)) {
 	synctest.Test(t, func(t *testing.T) {
-		g := NewGroup()
+		g := NewGroup(nil)
 		t.Cleanup(func() {
 			ctx, cancel := context.WithTimeout(context.Background(), time.Millisecond)
 			defer cancel()
