@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -35,7 +36,11 @@ func (s *sink) ExportSpans(ctx context.Context, list []sdktrace.ReadOnlySpan) er
 	if s.err != nil {
 		return s.err
 	}
-	s.spans = append(s.spans, list...)
+	for _, ro := range list { // what is exported is lent
+		kept := *ro.(*span)
+		kept.attrs = slices.Clone(kept.attrs)
+		s.spans = append(s.spans, &kept)
+	}
 	s.sizes = append(s.sizes, len(list))
 	return nil
 }

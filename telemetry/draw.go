@@ -41,10 +41,10 @@ func (m *Message) draw(a *artist) {
 // process is the root, or the child of a trusted client's span.
 func (m *Message) process(a *artist) *span {
 	f := &m.facts
-	s := &span{
+	s := a.span(span{
 		name: "process " + f.Policy, kind: trace.SpanKindConsumer, id: ProcessSpan(f.ID), start: f.Start, end: m.outcome.End,
 		failed: m.outcome.Error != "", detail: m.outcome.Detail,
-	}
+	})
 	s.attrs = append(a.destination(a.attributes(16), f.Policy, f.Room, f.ID),
 		attribute.String("messaging.operation.name", "process"),
 		attribute.String("messaging.operation.type", "process"),
@@ -121,7 +121,7 @@ func (a *artist) user(attrs []attribute.KeyValue, f *Facts) []attribute.KeyValue
 }
 
 func (a *artist) policy(process Context, p *PolicyStep) {
-	s := &span{name: "policy " + p.Action, kind: trace.SpanKindInternal, start: p.Start, end: p.End}
+	s := a.span(span{name: "policy " + p.Action, kind: trace.SpanKindInternal, start: p.Start, end: p.End})
 	s.attrs = append(a.attributes(3), attribute.String("relay.policy.rule", p.Rule), attribute.String("relay.policy.result", p.Result))
 	if p.Result != "allowed" {
 		s.text("error.type", p.Result)
@@ -130,10 +130,10 @@ func (a *artist) policy(process Context, p *PolicyStep) {
 }
 
 func (a *artist) filter(process Context, f *FilterStep) {
-	s := &span{
+	s := a.span(span{
 		name: "filter " + f.Filter, kind: trace.SpanKindClient, id: f.SpanID, start: f.Start, end: f.End,
 		attrs: a.attributes(8), failed: f.Failure != "",
-	}
+	})
 	s.text("relay.filter.name", f.Filter)
 	s.text("relay.filter.mode", f.Mode)
 	s.text("relay.filter.verdict", f.Action)
@@ -163,18 +163,18 @@ func (a *artist) inPlugin(filter Context, f *FilterStep) {
 	if f.Elapsed > 0 && start.Add(f.Elapsed).Before(end) {
 		end = start.Add(f.Elapsed)
 	}
-	a.draw(filter, a.plugin(f.Filter), &span{
+	a.draw(filter, a.plugin(f.Filter), a.span(span{
 		name: f.Filter, kind: trace.SpanKindServer, start: start, end: end,
 		attrs: append(a.attributes(2), attribute.String("relay.filter.name", f.Filter), attribute.Bool("relay.drawn", true)),
-	})
+	}))
 }
 
 func (a *artist) publish(process Context, m *Message) {
 	p := &m.published
-	s := &span{
+	s := a.span(span{
 		name: "publish " + m.facts.Policy, kind: trace.SpanKindProducer, id: m.context.SpanID,
 		start: p.Start, end: p.End, failed: p.Error != "",
-	}
+	})
 	s.attrs = append(a.attributes(9),
 		attribute.String("messaging.system", p.System),
 		attribute.String("messaging.operation.name", "publish"),
@@ -203,7 +203,7 @@ func (l *lateFilters) draw(a *artist) {
 // draw implements record.
 func (d *Delivery) draw(a *artist) {
 	f := &d.facts
-	s := &span{name: "deliver " + f.Policy, kind: trace.SpanKindConsumer, id: d.span, start: f.Start, end: d.ended}
+	s := a.span(span{name: "deliver " + f.Policy, kind: trace.SpanKindConsumer, id: d.span, start: f.Start, end: d.ended})
 	s.attrs = append(a.destination(a.attributes(16), f.Policy, f.Room, f.ID),
 		attribute.String("messaging.operation.name", "deliver"),
 		attribute.String("messaging.operation.type", "process"),
@@ -234,19 +234,19 @@ func (d *Delivery) draw(a *artist) {
 	}
 	c := a.draw(d.context, a.relay, s)
 	for _, w := range d.writes {
-		a.draw(c, a.relay, &span{
+		a.draw(c, a.relay, a.span(span{
 			name: "write", kind: trace.SpanKindInternal, start: f.Start, end: w.at,
 			attrs: append(a.attributes(1), attribute.String("relay.connection.id", w.conn)),
-		})
+		}))
 	}
 }
 
 // draw implements record.
 func (h *handshake) draw(a *artist) {
-	s := &span{
+	s := a.span(span{
 		name: "GET " + h.h.Path, kind: trace.SpanKindServer, id: h.context.SpanID,
 		start: h.h.Start, end: h.h.End, failed: h.h.Status >= 500,
-	}
+	})
 	s.attrs = append(a.attributes(9),
 		attribute.String("http.request.method", "GET"),
 		attribute.String("http.route", h.h.Path),

@@ -153,10 +153,11 @@ func (t *Traces) export(records []queued) ([]queued, bool) {
 
 // send exports what has been drawn.
 func (t *Traces) send() bool {
-	spans := t.artist.take()
+	spans := t.artist.drawn
 	if len(spans) == 0 {
 		return true
 	}
+	defer t.artist.forget()
 	ctx, cancel := context.WithTimeout(t.ctx, t.timeout)
 	defer cancel()
 	if err := t.exporter.ExportSpans(ctx, spans); err != nil {
