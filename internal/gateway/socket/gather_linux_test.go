@@ -1,6 +1,7 @@
 package socket
 
 import (
+	"context"
 	"testing"
 	"time"
 
@@ -112,5 +113,22 @@ func TestMoreThanAFewAreWrittenWhileGathering(t *testing.T) {
 			t.Errorf("client %d has %d bytes, want %d", i, n, len(f.Bytes()))
 		}
 	}
+	g.Flush()
+}
+
+// A connection can be on the list of those to be written though it has ended,
+// and who gathers may flush when the loop has stopped.
+func TestAFlushAfterStopFindsNothingToDo(t *testing.T) {
+	g, room, _ := gathered(t, 1)
+	p := room[0].(*conn).line.(*polled)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	g.Gather()
+	g.Stop(ctx)
+	s := p.place.shard
+	s.toWrite(p)
+	g.Flush()
+	s.toWrite(p) // with nobody who gathers
+	s.toWrite(p)
 	g.Flush()
 }

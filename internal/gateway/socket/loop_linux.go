@@ -43,7 +43,7 @@ type loop struct {
 	bell    int           // an eventfd in the set, to wake it; -1: it has ended
 	writes  []*polled     // to be written, each once
 	writing bool          // the writer is awake
-	started chan struct{} // to wake it; nil: there is no loop
+	started chan struct{} // to wake it; never closed, for many send; nil: there is no loop
 }
 
 const noSlot = -1 // in the kernel's set: the bell
@@ -86,8 +86,7 @@ func (s *shard) stop() {
 	if s.started == nil {
 		return
 	}
-	close(s.started)
-	_ = s.set.Close()
+	_ = s.set.Close() // the writer hears of it from Group.stop
 }
 
 func (s *shard) parser(deflated bool) *parser {
@@ -213,9 +212,14 @@ func (s *shard) lookUp(events []unix.EpollEvent, list []*polled) []*polled {
 
 func (s *shard) writer() {
 	k := new(round)
-	for range s.started {
-		for s.take(k) {
-			k.write()
+	for {
+		select {
+		case <-s.started:
+			for s.take(k) {
+				k.write()
+			}
+		case <-s.group.stop:
+			return
 		}
 	}
 }
