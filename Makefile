@@ -43,7 +43,7 @@ reliability-more:
 # What docs/performance.md reports: a relay, a Redis and the load share this machine, so leave it alone meanwhile.
 .PHONY: bench profile
 BENCH ?= latency,mid,big,many,cross,crosslat,idle,start
-ROOMS ?= plain
+ROOMS ?= limit,plain
 bench:
 	ulimit -n "$$(ulimit -Hn)"; $(GO) test ./internal/bench -run TestTable -v -timeout 2h -table $(or $(RUNS),5) -table.scenarios $(BENCH) -table.rooms $(ROOMS)
 

@@ -31,6 +31,9 @@ func TestMain(m *testing.M) {
 	if dir := os.Getenv(profileEnv); dir != "" {
 		os.Exit(serveProfiled(dir))
 	}
+	if os.Getenv(limitEnv) != "" {
+		os.Exit(serveLimit())
+	}
 	goleak.VerifyTestMain(m)
 }
 
@@ -81,7 +84,7 @@ func writeProfiles(dir string) error {
 	return nil
 }
 
-// server is a relay in a process of its own.
+// server is a relay, or the limit, in a process of its own.
 type server struct {
 	t     *testing.T
 	cmd   *exec.Cmd
@@ -91,15 +94,34 @@ type server struct {
 	born  time.Time
 }
 
-// startServer runs program serve with a configuration whose listen is on port 0,
-// and waits until it serves.
+// startServer runs program serve with a configuration whose listen is on port 0.
 func startServer(t *testing.T, program, yaml string, environ ...string) *server {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "relay.yaml")
 	if err := os.WriteFile(file, []byte(yaml), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s := &server{t: t, cmd: exec.Command(program, "serve", "-c", file)}
+	s := start(t, exec.Command(program, "serve", "-c", file), environ...)
+	if strings.Contains(yaml, "\ntls:") {
+		s.url = strings.Replace(s.url, "ws:", "wss:", 1)
+	}
+	return s
+}
+
+// startLimit starts the limit, see limitEnv.
+func startLimit(t *testing.T) *server {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return start(t, exec.Command(self), limitEnv+"=1")
+}
+
+// start runs a server that logs where it serves, and waits for that.
+func start(t *testing.T, cmd *exec.Cmd, environ ...string) *server {
+	t.Helper()
+	s := &server{t: t, cmd: cmd}
 	s.cmd.Env = append(os.Environ(), environ...)
 	log, err := s.cmd.StderrPipe()
 	if err != nil {
@@ -140,14 +162,11 @@ func startServer(t *testing.T, program, yaml string, environ ...string) *server 
 	select {
 	case addr, ok := <-serving:
 		if !ok {
-			t.Fatal("relay ended before it served")
+			t.Fatal("the server ended before it served")
 		}
 		s.url = "ws://" + addr + "/ws"
-		if strings.Contains(yaml, "\ntls:") {
-			s.url = "wss://" + addr + "/ws"
-		}
 	case <-time.After(20 * time.Second):
-		t.Fatal("relay does not serve")
+		t.Fatal("the server does not serve")
 	}
 	return s
 }

@@ -32,7 +32,7 @@ import (
 var (
 	tableRuns  = flag.Int("table", 0, "measure each scenario so many times and print the medians; 0: do not")
 	tableOnly  = flag.String("table.scenarios", "latency,mid,big,many,cross,crosslat,idle,start", "which, with commas; also: idletls, rooms10, rooms1000, rooms9500, sockets1000, sockets10000, sockets19000")
-	tableRooms = flag.String("table.rooms", "plain", "in which rooms, with commas: "+strings.Join(slices.Sorted(maps.Keys(rooms)), ", "))
+	tableRooms = flag.String("table.rooms", "limit,plain", "of what, with commas: limit, the least that a Go server can do, or relay with rooms of a kind: "+strings.Join(slices.Sorted(maps.Keys(rooms)), ", "))
 	tableRelay = flag.String("table.relay", "", "relay to measure; default: the one of this tree")
 	profileDir = flag.String("profile", "", "write profiles of a relay under the load of -profile.scenario into this folder; empty: do not")
 	profileOf  = flag.String("profile.scenario", "many", "which load to profile")
@@ -43,15 +43,16 @@ var (
 var scenarios = map[string]struct {
 	bench.Options
 	two, tls, memory bool
+	against          string // scenario of the limit to compare with; empty: the same
 }{
 	"latency":  {Options: bench.Options{Rooms: 100, Members: 10, Rate: 1000}},
 	"mid":      {Options: bench.Options{Rooms: 10, Members: 100, Rate: 500}},
 	"big":      {Options: bench.Options{Rooms: 1, Members: 1000, InFlight: 8}},
 	"many":     {Options: bench.Options{Rooms: 100, Members: 10, InFlight: 4}},
-	"cross":    {Options: bench.Options{Rooms: 100, Members: 10, InFlight: 4}, two: true},
-	"crosslat": {Options: bench.Options{Rooms: 100, Members: 10, Rate: 1000}, two: true},
+	"cross":    {Options: bench.Options{Rooms: 100, Members: 10, InFlight: 4}, two: true, against: "many"},
+	"crosslat": {Options: bench.Options{Rooms: 100, Members: 10, Rate: 1000}, two: true, against: "latency"},
 	"idle":     {Options: bench.Options{Rooms: 1000, Members: 10}, memory: true},
-	"idletls":  {Options: bench.Options{Rooms: 1000, Members: 10}, memory: true, tls: true},
+	"idletls":  {Options: bench.Options{Rooms: 1000, Members: 10}, memory: true, tls: true, against: "idle"},
 
 	// Always as many deliveries, over more and more rooms and sockets.
 	"rooms10":      {Options: bench.Options{Rooms: 10, Members: 2, Rate: 5000}},
@@ -106,8 +107,19 @@ type row struct {
 	start         time.Duration // to the first ack
 }
 
-// subject is what is measured: a load, in rooms of a kind.
+// subject is what is measured: a load, in rooms of a kind, or limited.
 type subject struct{ scenario, rooms string }
+
+// limited is the kind of rooms that the limit has.
+const limited = "limit"
+
+// limit is what a subject is compared with.
+func (s subject) limit() subject {
+	if other := scenarios[s.scenario].against; other != "" {
+		s.scenario = other
+	}
+	return subject{s.scenario, limited}
+}
 
 func (s subject) String() string {
 	if s.rooms == "plain" {
@@ -128,7 +140,9 @@ func TestTable(t *testing.T) {
 	var of []subject
 	for _, s := range strings.Split(*tableOnly, ",") {
 		for _, r := range strings.Split(*tableRooms, ",") {
-			of = append(of, subject{s, r})
+			if sub := (subject{s, r}); r != limited || s != "start" && sub == sub.limit() {
+				of = append(of, sub)
+			}
 		}
 	}
 	rows := make(map[subject][]row)
@@ -167,13 +181,19 @@ func measure(t *testing.T, program string, s subject) (r row) {
 	if !ok {
 		t.Fatalf("no scenario %q", s.scenario)
 	}
-	redis := redistest.Start(t)
-	redisPID := pidOf(t, redis)
 	opt := sc.Options
 	var servers []*server
-	for range map[bool]int{false: 1, true: 2}[sc.two] {
-		s := startServer(t, program, configuration(t, redis.URL(), s.rooms, sc.tls))
-		servers = append(servers, s)
+	redisPID := 0
+	if s.rooms == limited {
+		servers = append(servers, startLimit(t))
+	} else {
+		redis := redistest.Start(t)
+		redisPID = pidOf(t, redis)
+		for range map[bool]int{false: 1, true: 2}[sc.two] {
+			servers = append(servers, startServer(t, program, configuration(t, redis.URL(), s.rooms, sc.tls)))
+		}
+	}
+	for _, s := range servers {
 		opt.URLs = append(opt.URLs, s.url)
 	}
 	opt.Prefix, opt.Senders, opt.Size = "bench-", 1, 128
@@ -193,7 +213,9 @@ func measure(t *testing.T, program string, s subject) (r row) {
 			at[p].server += spent
 			at[p].memory += resident
 		}
-		at[p].redis, _ = process(t, redisPID)
+		if redisPID != 0 {
+			at[p].redis, _ = process(t, redisPID)
+		}
 	}
 	res, err := bench.Run(t.Context(), opt)
 	if err != nil {
@@ -314,8 +336,17 @@ func median(rows []row, of func(row) float64) float64 {
 
 func micros(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1000 }
 
-// printTable writes Markdown, as in docs/performance.md.
+// printTable writes Markdown, as in docs/performance.md. A number in brackets is
+// how many times that of the limit it is.
 func printTable(of []subject, rows map[subject][]row) {
+	figure := func(s subject, format string, f func(row) float64) string {
+		v := median(rows[s], f)
+		text := fmt.Sprintf(format, v)
+		if least := rows[s.limit()]; len(least) > 0 && s.rooms != limited {
+			text += fmt.Sprintf(" (%.2f)", v/median(least, f))
+		}
+		return text
+	}
 	perDelivery := func(spent func(row) time.Duration) func(row) float64 {
 		return func(r row) float64 { return micros(spent(r)) / (r.DeliveriesPerSecond * r.Seconds) }
 	}
@@ -325,14 +356,14 @@ func printTable(of []subject, rows map[subject][]row) {
 		if sc := scenarios[name.scenario]; len(list) == 0 || sc.Rate == 0 && sc.InFlight == 0 {
 			continue
 		}
-		fmt.Printf("| %s | %.0f | %.2f | %.2f | %.2f | %.2f | %.2f | %.2f | %.0f | %.0f |\n", name,
+		fmt.Printf("| %s | %.0f | %s | %.2f | %.2f | %s | %s | %s | %.0f | %.0f |\n", name,
 			median(list, func(r row) float64 { return r.DeliveriesPerSecond }),
-			median(list, perDelivery(func(r row) time.Duration { return r.server })),
+			figure(name, "%.2f", perDelivery(func(r row) time.Duration { return r.server })),
 			median(list, perDelivery(func(r row) time.Duration { return r.redis })),
 			median(list, func(r row) float64 { return r.GeneratorPerFrame }),
-			median(list, func(r row) float64 { return r.Latency.P50 / 1000 }),
-			median(list, func(r row) float64 { return r.Latency.P99 / 1000 }),
-			median(list, func(r row) float64 { return r.Latency.P999 / 1000 }),
+			figure(name, "%.2f", func(r row) float64 { return r.Latency.P50 / 1000 }),
+			figure(name, "%.2f", func(r row) float64 { return r.Latency.P99 / 1000 }),
+			figure(name, "%.2f", func(r row) float64 { return r.Latency.P999 / 1000 }),
 			median(list, func(r row) float64 { return float64(r.Lost) }),
 			median(list, func(r row) float64 { return float64(r.OutOfOrder) }))
 	}
@@ -343,10 +374,10 @@ func printTable(of []subject, rows map[subject][]row) {
 		case name.scenario == "start":
 			fmt.Printf("\n%s: %.0f ms from the start to the first ack, without Redis\n", name, median(list, func(r row) float64 { return micros(r.start) / 1000 }))
 		case scenarios[name.scenario].memory:
-			fmt.Printf("\n%s: %d sockets, %.1f KiB each, %.0f connects/s with joins, %.2f ms of server CPU each\n", name, list[0].Sockets,
+			fmt.Printf("\n%s: %d sockets, %.1f KiB each, %.0f connects/s with joins, %s µs of server CPU each\n", name, list[0].Sockets,
 				median(list, func(r row) float64 { return float64(r.memory) / 1024 / float64(r.Sockets) }),
 				median(list, func(r row) float64 { return r.ConnectsPerSecond }),
-				median(list, func(r row) float64 { return micros(r.connect) / 1000 / float64(r.Sockets) }))
+				figure(name, "%.0f", func(r row) float64 { return micros(r.connect) / float64(r.Sockets) }))
 		}
 	}
 }
