@@ -406,11 +406,16 @@ func TestProfile(t *testing.T) {
 	opt := sc.Options
 	opt.URLs, opt.Prefix, opt.Senders, opt.Size = []string{s.url}, "bench-", 1, 128
 	opt.Warm, opt.Duration = 2*time.Second, 10*time.Second
+	from, to := bench.Measuring, bench.Draining
+	if sc.memory { // then connecting is the load
+		from, to = bench.Connecting, bench.Warming
+		opt.Warm, opt.Duration = 0, time.Second
+	}
 	opt.Phase = func(p bench.Phase) {
 		switch p {
-		case bench.Measuring:
+		case from:
 			s.tell("begin")
-		case bench.Draining:
+		case to:
 			s.tell("end")
 		}
 	}
