@@ -51,18 +51,22 @@ func (k DebugKey) Sign(now, until time.Time) (string, error) {
 	return debugPrefix + base64.RawURLEncoding.EncodeToString(append(raw, k.mac(raw)...)), nil
 }
 
-// Good reports whether a token was signed with this key and is still good.
-func (k DebugKey) Good(token string, now time.Time) bool {
+// Until tells until when a token is good that was signed with this key, and is
+// now. The zero time: it is not. What cannot be a token costs next to nothing.
+func (k DebugKey) Until(token string, now time.Time) time.Time {
 	text, ok := strings.CutPrefix(token, debugPrefix)
-	if !ok || k == (DebugKey{}) {
-		return false
+	if !ok || k == (DebugKey{}) || len(text) != base64.RawURLEncoding.EncodedLen(debugRaw) {
+		return time.Time{}
 	}
 	raw, err := base64.RawURLEncoding.Strict().DecodeString(text)
-	if err != nil || len(raw) != debugRaw || !hmac.Equal(raw[8:], k.mac(raw[:8])) {
-		return false
+	if err != nil || !hmac.Equal(raw[8:], k.mac(raw[:8])) {
+		return time.Time{}
 	}
-	left := time.Unix(int64(binary.BigEndian.Uint64(raw)), 0).Sub(now)
-	return left > 0 && left <= MaxDebug+time.Minute // some skew between clocks
+	until := time.Unix(int64(binary.BigEndian.Uint64(raw)), 0)
+	if left := until.Sub(now); left <= 0 || left > MaxDebug+time.Minute { // some skew between clocks
+		return time.Time{}
+	}
+	return until
 }
 
 func (k DebugKey) mac(raw []byte) []byte {

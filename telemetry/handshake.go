@@ -14,6 +14,7 @@ type Handshake struct {
 	Status     int    // 101, or what refused it
 	Error      string // error.type of a refusal: origin, host, full, rate, ...; empty at 101
 	Connection string // id; empty when refused
+	Debug      bool   // it came with a good debug token
 	Header     http.Header
 }
 
@@ -38,6 +39,7 @@ func (t *Traces) Handshake(e *Entrance, h Handshake) Context {
 	var id [16]byte
 	_, _ = rand.Read(id[:]) // never fails since Go 1.24
 	o := e.Origin([]byte(h.Header.Get("Traceparent")), h.Start)
+	o.Debug = h.Debug
 	c := t.Decide(id, &o, 0)
 	s := &handshake{h: h, parent: o.Parent, link: o.Link, context: c.Of(id)}
 	s.h.Header = nil

@@ -38,6 +38,8 @@ type Request struct {
 	Message   json.RawMessage `json:"message,omitempty"`
 	Data      json.RawMessage `json:"data,omitempty"`
 	Key       string          `json:"key,omitempty"`
+	Parent    string          `json:"traceparent,omitempty"` // W3C Trace Context
+	Debug     string          `json:"debug,omitempty"`       // a debug token
 	Resume    *Position       `json:"resume,omitempty"`
 	Cursor    string          `json:"cursor,omitempty"`
 	Before    uint64          `json:"before,omitempty"`

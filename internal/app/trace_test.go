@@ -200,15 +200,18 @@ func TestDebugTokens(t *testing.T) {
 	i := start(t, yaml+fmt.Sprintf("telemetry: {traces: {otlp: %q, sample: 0%%}}\n", col.GRPC))
 	bob := dial(t, i.url(), client.Options{})
 	bob.do(&client.Request{Type: "join", RoomID: "r", User: user("bob")})
+	good, bad := debugToken(t, key), debugToken(t, strings.Repeat("x", 32))
 	for _, c := range []struct {
-		token string
-		good  bool
-	}{{debugToken(t, key), true}, {debugToken(t, strings.Repeat("x", 32)), false}} {
-		ann := dial(t, i.url(), client.Options{Header: http.Header{"Relay-Debug": {c.token}}})
+		header, field string
+		good          bool
+	}{{header: good, good: true}, {header: bad}, {field: good, good: true}, {field: bad}, {header: good, field: bad, good: true}, {}} {
+		ann := dial(t, i.url(), client.Options{Header: http.Header{"Relay-Debug": {c.header}}})
 		ann.do(&client.Request{Type: "join", RoomID: "r", User: user("ann")})
-		ack := ann.do(say("hello"))
+		hello := say("hello")
+		hello.Debug = c.field
+		ack := ann.do(hello)
 		if e := bob.next("chat"); (e.Traceparent != "") != c.good {
-			t.Errorf("good %v: traceparent %q", c.good, e.Traceparent)
+			t.Errorf("%+v: traceparent %q", c, e.Traceparent)
 		}
 		if !c.good {
 			continue

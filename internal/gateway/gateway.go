@@ -145,8 +145,8 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	s.conn = conn
 	seen.End, seen.Status, seen.Connection = time.Now(), http.StatusSwitchingProtocols, s.id
-	if token := r.Header.Get("Relay-Debug"); token != "" && g.opt.Traces != nil {
-		s.debug = &token
+	if until := g.opt.Debug.Until(r.Header.Get("Relay-Debug"), seen.Start); !until.IsZero() {
+		s.debug, seen.Debug = &until, true
 	}
 	if c := g.opt.Traces.Handshake(ep.Trace, seen); !c.IsZero() {
 		s.handshake = &c

@@ -99,9 +99,8 @@ func (s *session) chat(req *wire.Request, now time.Time) *wire.Error {
 	a := s.actor.Load()
 	c := room.Chat{Message: bytes.Clone(req.Message), Key: string(req.Key)}
 	c.Trace.Start, c.Trace.Origin = now, s.ep.Load().Trace.Origin(req.Traceparent, now)
-	if s.debug != nil {
-		c.Trace.Origin.Debug = s.gw.opt.Debug.Good(*s.debug, now)
-	}
+	c.Trace.Origin.Debug = s.debug != nil && now.Before(*s.debug) ||
+		len(req.Debug) > 0 && !s.gw.opt.Debug.Until(string(req.Debug), now).IsZero()
 	if s.handshake != nil {
 		c.Trace.Handshake = *s.handshake
 	}

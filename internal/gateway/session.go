@@ -33,7 +33,7 @@ type session struct {
 	place *door.Admission
 
 	handshake *telemetry.Context // nil: it was not traced
-	debug     *string            // debug token of the handshake, good or not; nil: none
+	debug     *time.Time         // until when a debug token of the handshake is good; nil: there was none
 
 	ep    atomic.Pointer[Endpoint]   // replaced by a reload
 	actor atomic.Pointer[room.Actor] // nil until the client is known

@@ -16,6 +16,7 @@ var expected = [...]string{
 	fieldMessage:     "message: must be given, as any JSON value",
 	fieldKey:         "key: must be a string of 1 to 64 bytes",
 	fieldTraceparent: "traceparent: must be a string of at most 128 bytes",
+	fieldDebug:       "debug: must be a string of at most 64 bytes",
 	fieldResume:      "resume: must be an object of epoch and seq",
 	fieldCursor:      "cursor: must be a string of at most 1024 bytes",
 	fieldBefore:      "before: must be an integer of 1 to 2^53-1",
@@ -120,6 +121,8 @@ func (r *Request) decodeField(f field, raw []byte) (ok bool) {
 		r.Key, ok = r.text(raw, 1, MaxKey)
 	case fieldTraceparent:
 		r.Traceparent, ok = r.text(raw, 0, MaxTraceparent)
+	case fieldDebug:
+		r.Debug, ok = r.text(raw, 0, MaxDebug)
 	case fieldCursor:
 		r.Cursor, ok = r.text(raw, 0, MaxCursor)
 	case fieldBefore:

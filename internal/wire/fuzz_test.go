@@ -64,7 +64,7 @@ func agree(t *testing.T, b []byte) bool {
 // that a fuzzer needs long to find.
 func TestParseAgreesOnComposedRequests(t *testing.T) {
 	names := []string{
-		"id", "roomId", "user", "message", "key", "traceparent", "resume", "cursor", "before", "after",
+		"id", "roomId", "user", "message", "key", "traceparent", "debug", "resume", "cursor", "before", "after",
 		"limit", "data", "messageId", "seq", "reason", "token", "type", "Type", "room\\u0049d", "x", "",
 	}
 	inner := []string{"id", "name", "data", "epoch", "seq", "ID", "\\u0069d"}
@@ -165,7 +165,7 @@ type flatRequest struct {
 	Before, After, Seq, ResumeSeq                 uint64
 	Limit                                         int
 	MessageID                                     [16]byte
-	Reason, Token                                 string
+	Reason, Token, Debug                          string
 }
 
 func flat(r *Request) flatRequest {
@@ -176,7 +176,7 @@ func flat(r *Request) flatRequest {
 		UserID: string(r.User.ID), UserName: string(r.User.Name), UserData: string(r.User.Data),
 		Epoch: string(r.Resume.Epoch), Cursor: string(r.Cursor),
 		Before: r.Before, After: r.After, Seq: r.Seq, ResumeSeq: r.Resume.Seq,
-		Limit: r.Limit, MessageID: r.MessageID, Reason: string(r.Reason), Token: string(r.Token),
+		Limit: r.Limit, MessageID: r.MessageID, Reason: string(r.Reason), Token: string(r.Token), Debug: string(r.Debug),
 	}
 }
 
@@ -226,6 +226,7 @@ func (v *reader) fields(q *flatRequest) {
 		need("roomId", "message")
 		q.Type, q.Room, q.Message = TypeChat, v.name("roomId", MaxRoomID), string(v.m["message"])
 		q.Key, q.Trace = v.text("key", 1, MaxKey), v.text("traceparent", 0, MaxTraceparent)
+		q.Debug = v.text("debug", 0, MaxDebug)
 		v.user(q)
 	case "exit":
 		need("roomId")

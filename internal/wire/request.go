@@ -44,6 +44,7 @@ const (
 	fieldMessage
 	fieldKey
 	fieldTraceparent
+	fieldDebug
 	fieldResume
 	fieldCursor
 	fieldBefore
@@ -77,6 +78,7 @@ const (
 	hasMessage     fields = 1 << fieldMessage
 	hasKey         fields = 1 << fieldKey
 	hasTraceparent fields = 1 << fieldTraceparent
+	hasDebug       fields = 1 << fieldDebug
 	hasResume      fields = 1 << fieldResume
 	hasCursor      fields = 1 << fieldCursor
 	hasBefore      fields = 1 << fieldBefore
@@ -98,7 +100,7 @@ var shapes = [...]struct {
 	TypeUnknown: {name: "unknown"},
 	TypeCreate:  {"create", hasRoomID | hasUser | hasKey, 0},
 	TypeJoin:    {"join", hasRoomID | hasUser | hasResume, hasRoomID},
-	TypeChat:    {"chat", hasRoomID | hasUser | hasMessage | hasKey | hasTraceparent, hasRoomID | hasMessage},
+	TypeChat:    {"chat", hasRoomID | hasUser | hasMessage | hasKey | hasTraceparent | hasDebug, hasRoomID | hasMessage},
 	TypeExit:    {"exit", hasRoomID | hasUser, hasRoomID},
 	TypeMembers: {"members", hasRoomID | hasCursor, hasRoomID},
 	TypeHistory: {"history", hasRoomID | hasBefore | hasAfter | hasLimit, hasRoomID},
@@ -126,6 +128,7 @@ type Request struct {
 	Data        []byte // JSON as sent
 	Key         []byte // empty: none
 	Traceparent []byte // as sent: whether it is one is for the reader to judge (W3C Trace Context)
+	Debug       []byte // as sent: a debug token, good or not; empty: none
 	Resume      Resume
 	Cursor      []byte // empty: from the start
 	Before      uint64 // with HasBefore; at least 1
@@ -261,6 +264,8 @@ func fieldNamed(name []byte) field {
 		return fieldKey
 	case "traceparent":
 		return fieldTraceparent
+	case "debug":
+		return fieldDebug
 	case "resume":
 		return fieldResume
 	case "cursor":

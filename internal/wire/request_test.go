@@ -26,8 +26,8 @@ func TestParseReadsEachRequest(t *testing.T) {
 			flatRequest{Type: TypeJoin, Room: "r", HasResume: true, Epoch: "e", ResumeSeq: 9},
 		},
 		{
-			`{"type":"chat","id":-1,"roomId":"r","message":{"n": 1.50e+400} ,"key":"k","traceparent":"00-x"}`,
-			flatRequest{Type: TypeChat, ID: "-1", Room: "r", Message: `{"n": 1.50e+400}`, Key: "k", Trace: "00-x"},
+			`{"type":"chat","id":-1,"roomId":"r","message":{"n": 1.50e+400} ,"key":"k","traceparent":"00-x","debug":"d"}`,
+			flatRequest{Type: TypeChat, ID: "-1", Room: "r", Message: `{"n": 1.50e+400}`, Key: "k", Trace: "00-x", Debug: "d"},
 		},
 		{`{"type":"exit","roomId":"r","user":{}}`, flatRequest{Type: TypeExit, Room: "r", HasUser: true}},
 		{`{"type":"members","roomId":"r","cursor":"c"}`, flatRequest{Type: TypeMembers, Room: "r", Cursor: "c"}},
@@ -142,6 +142,8 @@ func TestBadInput(t *testing.T) {
 		{"key too long", chat(`,"key":` + long(MaxKey+1)), "7", expected[fieldKey]},
 		{"traceparent a number", chat(`,"traceparent":0`), "7", expected[fieldTraceparent]},
 		{"traceparent too long", chat(`,"traceparent":` + long(MaxTraceparent+1)), "7", expected[fieldTraceparent]},
+		{"debug a number", chat(`,"debug":1`), "7", expected[fieldDebug]},
+		{"debug too long", chat(`,"debug":` + long(MaxDebug+1)), "7", expected[fieldDebug]},
 		{"resume a string", `{"type":"join","id":7,"roomId":"r","resume":"e"}`, "7", expected[fieldResume]},
 		{"resume without seq", `{"type":"join","id":7,"roomId":"r","resume":{"epoch":"e"}}`, "7", expected[fieldResumeSeq]},
 		{"resume without epoch", `{"type":"join","id":7,"roomId":"r","resume":{"seq":1}}`, "7", expected[fieldResumeEpoch]},
@@ -207,7 +209,7 @@ func TestErrorNamesItsRoom(t *testing.T) {
 // TestExpectationsMatchBounds holds the texts to the constants.
 func TestExpectationsMatchBounds(t *testing.T) {
 	for f, bound := range map[field]int{
-		fieldID: MaxID, fieldType: MaxTypeName, fieldRoomID: MaxRoomID, fieldKey: MaxKey, fieldTraceparent: MaxTraceparent,
+		fieldID: MaxID, fieldType: MaxTypeName, fieldRoomID: MaxRoomID, fieldKey: MaxKey, fieldTraceparent: MaxTraceparent, fieldDebug: MaxDebug,
 		fieldCursor: MaxCursor, fieldLimit: MaxLimit, fieldReason: MaxReason, fieldToken: MaxToken, fieldMessageID: 2 * len(Request{}.MessageID),
 		fieldUserID: MaxUserID, fieldUserName: MaxUserName, fieldUserData: MaxUserData, fieldResumeEpoch: MaxEpoch,
 	} {

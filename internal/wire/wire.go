@@ -37,5 +37,6 @@ const (
 	MaxReason      = 256       // reason
 	MaxEpoch       = 64        // resume.epoch
 	MaxTraceparent = 128       // traceparent; version 00 has 55, later ones may have more
+	MaxDebug       = 64        // debug
 	MaxLimit       = 1000      // limit: messages of a history page
 )
