@@ -20,7 +20,7 @@ import (
 func TestDemo(t *testing.T) {
 	telemetrytest.BuildJaeger(t)
 	picture := filepath.Join(t.TempDir(), "trace.svg")
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "bash", "./demo.sh", "--once")
 	cmd.Env = append(os.Environ(), "DEMO_PICTURE="+picture)

@@ -52,7 +52,7 @@ func TestACrowdComesAndGoesAtOnce(t *testing.T) {
 	a := start(t, redisbus.Options{URL: server.URL()})
 	server.Do("SCRIPT", "FLUSH")
 	const crowd = 2000
-	for i, err := range together(crowd, 10*time.Second, a) {
+	for i, err := range together(crowd, time.Minute, a) {
 		if err != nil {
 			t.Fatalf("member%d: %v", i, err)
 		}
