@@ -117,6 +117,15 @@ func TestReloadChangesRulesWithoutDroppingASocket(t *testing.T) {
 	if ignored, err := i.reload(strings.Replace(open, `listen: "127.0.0.1:0"`, `listen: "127.0.0.1:1"`, 1)); err != nil || fmt.Sprint(ignored) != "[listen]" {
 		t.Errorf("%v %v", ignored, err)
 	}
+	for range 2 { // a change that was not carried out is told again, and to undo it changes nothing
+		if ignored, err := i.reload(open + `telemetry: {service: other, metrics: {listen: "127.0.0.1:1"}, traces: {otlp: "http://127.0.0.1:9"}, log: {format: text, level: debug}}` + "\n"); err != nil ||
+			fmt.Sprint(ignored) != "[telemetry.service telemetry.traces (where to) telemetry.metrics telemetry.log.format]" {
+			t.Errorf("%v %v", ignored, err)
+		}
+	}
+	if ignored, err := i.reload(open); err != nil || len(ignored) > 0 {
+		t.Errorf("undone: %v %v", ignored, err)
+	}
 	moved := strings.Replace(open, "path: /ws", "path: /other", 1)
 	if _, err := i.reload(moved); err != nil {
 		t.Fatal(err)

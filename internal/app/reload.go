@@ -66,6 +66,9 @@ func (a *App) reload(ctx context.Context, cfg *config.Config, src *config.Source
 	// What cannot change keeps describing what runs.
 	next := *cfg
 	next.Listen, next.TLS, next.Admin, next.Redis = a.cfg.Listen, a.cfg.TLS, a.cfg.Admin, a.cfg.Redis
+	next.Telemetry.Service, next.Telemetry.Metrics = a.cfg.Telemetry.Service, a.cfg.Telemetry.Metrics
+	next.Telemetry.Log.Format = a.cfg.Telemetry.Log.Format
+	next.Telemetry.Traces = sameWay(a.cfg.Telemetry.Traces, cfg.Telemetry.Traces)
 	a.cfg = &next
 	return ignored, old.close()
 }
@@ -90,6 +93,16 @@ func fixed(old, fresh *config.Config) (keys []string) {
 		}
 	}
 	return keys
+}
+
+// sameWay is fresh with what cannot change as it was.
+func sameWay(old, fresh *config.Traces) *config.Traces {
+	if old == nil || fresh == nil {
+		return old
+	}
+	t := *fresh
+	t.OTLP, t.Protocol, t.Headers, t.CA = old.OTLP, old.Protocol, old.Headers, old.CA
+	return &t
 }
 
 // whereTo is the part of traces that cannot change in a running instance.

@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -180,11 +181,20 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// logClosed writes the line that the one on call looks for.
+// logClosed writes the line that the one on call looks for. Those who come and
+// go as they should are told of at level debug only.
 func (g *Gateway) logClosed(s *session, cause socket.Cause) {
+	level := slog.LevelDebug
+	if cause.By == socket.Server && cause.Code.Fault() {
+		level = slog.LevelInfo
+	}
+	if !g.opt.Log.Enabled(context.Background(), level) {
+		return
+	}
 	user := ""
 	if a := s.actor.Load(); a != nil {
 		user = a.Identity.ID
 	}
-	g.opt.Log.Debug("connection closed", "connection", s.id, "endpoint", s.ep.Load().Path, "ip", s.place.ClientIP, "user", user, "code", int(cause.Code), "reason", cause.Reason)
+	g.opt.Log.Log(context.Background(), level, "connection closed", "connection", s.id, "endpoint", s.ep.Load().Path, "ip", s.place.ClientIP, "user", user,
+		"code", int(cause.Code), "reason", cause.Reason, "runbook", cause.Code.Runbook())
 }

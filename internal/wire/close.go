@@ -63,6 +63,19 @@ func (c CloseCode) Reconnect() bool {
 	return true
 }
 
+// Fault reports whether a connection that ended with this code is worth a look:
+// somebody did something wrong, or did not keep up.
+func (c CloseCode) Fault() bool {
+	switch c {
+	case 0, CloseNormal, CloseGoingAway, CloseRestart:
+		return false
+	}
+	return c.Meaning() != "other"
+}
+
+// Runbook is where the documentation says what to do about the code.
+func (c CloseCode) Runbook() string { return "docs/observability.md#closed-with-" + c.Label() }
+
 // Label is the code for metrics: none without one, other for codes that have no
 // meaning here.
 func (c CloseCode) Label() string {

@@ -146,6 +146,29 @@ func readPage(t *testing.T) string {
 	return string(b)
 }
 
+// TestEveryCloseHasARunbookEntry: the log points there.
+func TestEveryCloseHasARunbookEntry(t *testing.T) {
+	b, err := os.ReadFile("../../docs/observability.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	codes := []CloseCode{0, 4000}
+	for _, c := range constants(t, "close.go", "CloseCode", "Reconnect") {
+		n, err := strconv.Atoi(c.value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		codes = append(codes, CloseCode(n))
+	}
+	for _, c := range codes {
+		page, anchor, _ := strings.Cut(c.Runbook(), "#")
+		heading := "\n### " + strings.ToUpper(anchor[:1]) + strings.ReplaceAll(anchor[1:], "-", " ") + "\n"
+		if page != "docs/observability.md" || !strings.Contains(string(b), heading) {
+			t.Errorf("%d: no entry %q at %s", c, heading, page)
+		}
+	}
+}
+
 // TestReconnectMatchesItsComment: what the code says is what the page says.
 func TestReconnectMatchesItsComment(t *testing.T) {
 	for _, c := range constants(t, "close.go", "CloseCode", "Reconnect") {
