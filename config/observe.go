@@ -6,7 +6,7 @@ type Traces struct {
 	Protocol string            `key:"protocol" enum:"grpc,http" doc:"OTLP over gRPC (port 4317) or HTTP (port 4318). Default: what OTEL_EXPORTER_OTLP_TRACES_PROTOCOL or OTEL_EXPORTER_OTLP_PROTOCOL says, or grpc."`
 	Headers  map[string]Secret `key:"headers" doc:"Headers to send along, such as a key of the collector." example:"{x-api-key: \"${OTLP_KEY}\"}"`
 	CA       string            `key:"ca" doc:"PEM file with the authorities of the collector, for https. Default: the system's."`
-	Sample   Percent           `key:"sample" default:"1%" doc:"Share of messages that become traces."`
+	Sample   Percent           `key:"sample" doc:"Share of messages that become traces. Default: what OTEL_TRACES_SAMPLER and OTEL_TRACES_SAMPLER_ARG say, or 1%." example:"1%"`
 	Promote  Rate              `key:"promote" default:"10/s" doc:"Messages that were refused, failed, slow or dropped become traces afterwards, up to so many."`
 	Slow     Duration          `key:"slow" default:"250ms" doc:"Time from a message's arrival to its last write above which it counts as slow."`
 	Identify string            `key:"identify" default:"id" enum:"id,hash,off" doc:"How users stand in traces: by id, by a hash of it, or not at all."`

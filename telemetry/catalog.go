@@ -135,8 +135,8 @@ func catalog() [metrics]Definition {
 		PolicyErrors:     {"relay.policy.errors", Counter, "{evaluation}", "Expressions that failed or cost too much, and so denied.", nil, nil, nil},
 
 		FilterDuration: {"relay.filter.duration", Distribution, "s", "From a message being handed to a filter to its verdict, or to its time being over.", []string{"relay.filter.name", "relay.filter.verdict"}, nil, waits},
-		FilterVerdicts: {"relay.filter.verdicts", Counter, "{message}", "Verdicts of filters: allow, modify, reject, drop, shadow, or the failure (timeout, crash, error, overload) where there was none.", []string{"relay.filter.name", "relay.filter.verdict"}, nil, nil},
-		FilterRestarts: {"relay.filter.restarts", Counter, "{process}", "Processes of plugins that were replaced.", []string{"relay.filter.name"}, nil, nil},
+		FilterVerdicts: {"relay.filter.verdicts", Counter, "{message}", "Verdicts of filters: allow, modify, reject, drop, shadow, or the failure (timeout, crash, error, overload) where there was none.", []string{"relay.filter.name", "relay.filter.mode", "relay.filter.verdict"}, nil, nil},
+		FilterRestarts: {"relay.filter.restarts", Counter, "{process}", "Processes of plugins that ended unasked, or did not start.", []string{"relay.filter.name"}, nil, nil},
 		FilterBreaker:  {"relay.filter.breaker", Gauge, "", "Breaker of a filter: 0 closed, 1 tried again, 2 open.", []string{"relay.filter.name"}, nil, nil},
 		FilterUp:       {"relay.filter.up", Gauge, "", "1 where a filter is ready to judge.", []string{"relay.filter.name"}, nil, nil},
 		Flags:          {"relay.flags", Counter, "{flag}", "Flags that filters put on messages.", nil, nil, nil},
@@ -144,9 +144,9 @@ func catalog() [metrics]Definition {
 		AuditsLost:     {"relay.asides.lost", Counter, "{action}", "Sanctions and late redactions that could not be carried out.", nil, nil, nil},
 
 		BusUp:             {"relay.bus.up", Gauge, "", "1 while the bus works in both directions.", nil, nil, nil},
-		BusSent:           {"messaging.client.sent.messages", Counter, "{message}", "Messages handed to the bus; error.type is empty for those it took.", []string{"error.type"}, []string{"messaging.operation.name", "publish"}, nil},
-		BusReceived:       {"messaging.client.consumed.messages", Counter, "{message}", "Messages that came over the bus.", nil, []string{"messaging.operation.name", "receive"}, nil},
-		BusDuration:       {"messaging.client.operation.duration", Distribution, "s", "From a message being handed to the bus to its answer.", []string{"error.type"}, []string{"messaging.operation.name", "publish"}, waits},
+		BusSent:           {"messaging.client.sent.messages", Counter, "{message}", "Messages handed to the bus; error.type is empty for those it took.", []string{"messaging.system", "error.type"}, []string{"messaging.operation.name", "publish"}, nil},
+		BusReceived:       {"messaging.client.consumed.messages", Counter, "{message}", "Messages that came over the bus.", []string{"messaging.system"}, []string{"messaging.operation.name", "receive"}, nil},
+		BusDuration:       {"messaging.client.operation.duration", Distribution, "s", "From a message being handed to the bus to its answer.", []string{"messaging.system", "error.type"}, []string{"messaging.operation.name", "publish"}, waits},
 		BusRoundTrip:      {"relay.bus.round_trip", Gauge, "s", "How long the last probe took through Redis and back over pub/sub.", nil, nil, nil},
 		BusPipelines:      {"relay.bus.pipelines", Counter, "{call}", "Round trips that carried messages to Redis.", nil, nil, nil},
 		BusErrors:         {"relay.bus.errors", Counter, "{error}", "Commands that failed for another reason than the caller's.", nil, nil, nil},

@@ -175,11 +175,13 @@ func (a *artist) publish(process Context, m *Message) {
 		name: "publish " + m.facts.Policy, kind: trace.SpanKindProducer, id: m.context.SpanID,
 		start: p.Start, end: p.End, failed: p.Error != "",
 	})
-	s.attrs = append(a.attributes(9),
+	s.attrs = append(a.attributes(11),
 		attribute.String("messaging.system", p.System),
 		attribute.String("messaging.operation.name", "publish"),
 		attribute.String("messaging.operation.type", "send"),
 		attribute.String("messaging.destination.template", m.facts.Policy),
+		attribute.String("messaging.destination.name", m.facts.Room),
+		attribute.String("messaging.message.id", hexID(m.facts.ID)),
 	)
 	if p.Operation != "" {
 		s.text("db.system.name", p.System)

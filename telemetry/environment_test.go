@@ -95,6 +95,53 @@ func TestTheEnvironmentFillsTheGaps(t *testing.T) {
 	}
 }
 
+func TestTheEnvironmentSaysHowMany(t *testing.T) {
+	for _, c := range []struct {
+		sampler, arg string
+		want         telemetry.Sampler
+	}{
+		{"", "", telemetry.Share(0.01)},
+		{"always_on", "", telemetry.Share(1)},
+		{"parentbased_always_off", "", telemetry.Share(0)},
+		{"traceidratio", "0.25", telemetry.Share(0.25)},
+		{"parentbased_traceidratio", "2", telemetry.Share(1)},
+		{"jaeger_remote", "", telemetry.Share(0.01)},
+	} {
+		t.Setenv("OTEL_TRACES_SAMPLER", c.sampler)
+		t.Setenv("OTEL_TRACES_SAMPLER_ARG", c.arg)
+		if got := telemetry.DefaultShare(); got != c.want {
+			t.Errorf("%s %s: %x, want %x", c.sampler, c.arg, got, c.want)
+		}
+	}
+}
+
+func TestTheEnvironmentSwitchesOff(t *testing.T) {
+	for name, value := range map[string]string{"OTEL_SDK_DISABLED": "true", "OTEL_TRACES_EXPORTER": "none"} {
+		t.Run(name, func(t *testing.T) {
+			t.Setenv(name, value)
+			tel, err := telemetry.New(telemetry.Options{Log: quiet, Traces: &telemetry.TracesOptions{}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = tel.Stop(t.Context()) }()
+			if tel.Traces != nil {
+				t.Error("there are traces")
+			}
+		})
+	}
+}
+
+// The SDK would print them.
+func TestHeadersThatCannotBeReadAreNotPrinted(t *testing.T) {
+	for _, bad := range []string{"hunter2", "x-key=hunter2,hunter2", "x-key=hunter2%zz", "=hunter2"} {
+		t.Setenv("OTEL_EXPORTER_OTLP_TRACES_HEADERS", bad)
+		_, err := telemetry.New(telemetry.Options{Log: quiet, Traces: &telemetry.TracesOptions{}})
+		if err == nil || strings.Contains(err.Error(), "hunter2") || !strings.Contains(err.Error(), "OTEL_EXPORTER_OTLP_TRACES_HEADERS") {
+			t.Errorf("%q: %v", bad, err)
+		}
+	}
+}
+
 // A collector over TLS with an authority of its own, and one that nobody vouches
 // for.
 func TestTheCollectorMustBeWhoItSaysItIs(t *testing.T) {

@@ -16,12 +16,12 @@ type Attribute struct {
 
 // Attributes lists all attributes of relay's spans.
 func Attributes() []Attribute {
-	const message, all = "process, deliver", "all"
+	const all = "all"
 	return []Attribute{
 		{"messaging.system", "process, publish, deliver", "relay; of publish, redis or memory."},
 		{"messaging.destination.template", "process, publish, deliver", "The match of the room's policy in relay.yaml."},
-		{"messaging.destination.name", message, "The room."},
-		{"messaging.message.id", message, "The message's id, as acks and events carry it. It is the trace id too, unless a trusted client brought one."},
+		{"messaging.destination.name", "process, publish, deliver", "The room."},
+		{"messaging.message.id", "process, publish, deliver", "The message's id, as acks and events carry it. It is the trace id too, unless a trusted client brought one."},
 		{"messaging.message.body.size", "process", "Bytes of the message, as JSON."},
 		{"messaging.operation.name", "process, publish, deliver", "process, publish or deliver."},
 		{"messaging.operation.type", "process, publish, deliver", "process or send."},

@@ -17,6 +17,11 @@ func New(opt Options) (*Telemetry, error) {
 	if opt.Log == nil {
 		return nil, errors.New("telemetry: a logger is required")
 	}
+	if err := checkHeaders(); err != nil {
+		return nil, fmt.Errorf("telemetry: %w", err)
+	}
+	quietSDK(opt.Log)
+	opt.obey()
 	res, err := newResource(opt)
 	if err != nil {
 		return nil, fmt.Errorf("telemetry: %w", err)

@@ -76,7 +76,9 @@ func sampler(p config.Percent) telemetry.Sampler {
 func entrance(cfg *config.Config, e config.Endpoint) telemetry.EntranceOptions {
 	o := telemetry.EntranceOptions{Sample: sampler(e.Trace.Sample)}
 	if t := cfg.Telemetry.Traces; t != nil && o.Sample == 0 {
-		o.Sample = sampler(t.Sample)
+		if o.Sample = sampler(t.Sample); o.Sample == 0 {
+			o.Sample = telemetry.DefaultShare()
+		}
 	}
 	o.Client, _ = telemetry.ParseClientMode(e.Trace.Client) // config has checked the word
 	return o
@@ -122,7 +124,7 @@ func (a *App) bindMetrics() {
 	m.Func(telemetry.Flags, rs.Flagged.Load)
 	m.Func(telemetry.AuditsLost, rs.AsideDropped.Load)
 	m.Func(telemetry.Deliveries, rs.Delivered.Load, "queued")
-	m.Func(telemetry.BusReceived, rs.Received.Load)
+	m.Func(telemetry.BusReceived, rs.Received.Load, busSystem(a.cfg))
 	m.Func(telemetry.BusUp, func() int64 { return one(a.bus.Health() == nil) })
 	m.Each(telemetry.Audits, func(tell func(int64, ...string)) {
 		rs.Audits(func(action string, n int64) { tell(n, action) })
@@ -189,9 +191,9 @@ func (a *App) bindDoors(m *telemetry.Metrics) {
 
 func bindRedis(m *telemetry.Metrics, s *redisbus.Stats) {
 	m.Func(telemetry.BusRoundTrip, func() int64 { return int64(s.RoundTrip()) })
-	m.Func(telemetry.BusSent, s.Published.Load, "")
-	m.Func(telemetry.BusSent, s.Refused.Load, "unavailable")
-	m.Func(telemetry.BusSent, s.Unknown.Load, "unknown_outcome")
+	m.Func(telemetry.BusSent, s.Published.Load, "redis", "")
+	m.Func(telemetry.BusSent, s.Refused.Load, "redis", "unavailable")
+	m.Func(telemetry.BusSent, s.Unknown.Load, "redis", "unknown_outcome")
 	m.Func(telemetry.BusPipelines, s.Pipelines.Load)
 	m.Func(telemetry.BusErrors, s.Errors.Load)
 	m.Func(telemetry.BusReconnects, s.Reconnects.Load)
@@ -212,12 +214,8 @@ func bindRedis(m *telemetry.Metrics, s *redisbus.Stats) {
 func (a *App) bindFilters(m *telemetry.Metrics) {
 	m.Each(telemetry.FilterVerdicts, func(tell func(int64, ...string)) {
 		for _, s := range a.filters.Status() {
-			sums := map[string]uint64{}
 			for _, r := range s.Results {
-				sums[r.Result] += r.Count
-			}
-			for result, n := range sums {
-				tell(int64(n), s.Filter, result)
+				tell(int64(r.Count), s.Filter, r.Mode.String(), r.Result)
 			}
 		}
 	})

@@ -247,7 +247,7 @@ func TestMetricsTellWhatHappened(t *testing.T) {
 		`relay_messages_total{messaging_destination_template="*",result="rejected"} 1`,
 		`relay_rooms 1`,
 		`relay_members 2`,
-		`relay_filter_verdicts_total{relay_filter_name="obey",relay_filter_verdict="reject"} 1`,
+		`relay_filter_verdicts_total{relay_filter_mode="enforce",relay_filter_name="obey",relay_filter_verdict="reject"} 1`,
 		`relay_filter_up{relay_filter_name="obey"} 1`,
 		`relay_fanout_size_count{messaging_destination_template="*"} 1`,
 		`messaging_process_duration_seconds_count`,

@@ -80,7 +80,8 @@ func (s *serveCommand) configuration(ctx context.Context) (*config.Config, *conf
 func (s *serveCommand) devConfig(ctx context.Context) (*config.Config, *config.Source, error) {
 	cfg := config.Dev()
 	for _, kv := range s.env.Environ {
-		if to, ok := strings.CutPrefix(kv, "OTEL_EXPORTER_OTLP_ENDPOINT="); ok && to != "" {
+		name, to, _ := strings.Cut(kv, "=")
+		if (name == "OTEL_EXPORTER_OTLP_ENDPOINT" || name == "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") && to != "" {
 			cfg.DevTraces() // whoever has a collector wants to see something
 		}
 	}

@@ -75,16 +75,17 @@ type times struct {
 
 type filterLabels struct{ name, verdict string }
 
-func newTimes(m *telemetry.Metrics) times {
+// newTimes binds what is known by now; system is the bus.
+func newTimes(m *telemetry.Metrics, system string) times {
 	t := times{metrics: m, filters: new(sync.Map)}
 	if m == nil {
 		return t
 	}
 	t.bus = map[wire.Code]*telemetry.Histogram{
-		"":               m.Histogram(telemetry.BusDuration, ""),
-		wire.Unavailable: m.Histogram(telemetry.BusDuration, string(wire.Unavailable)),
+		"":               m.Histogram(telemetry.BusDuration, system, ""),
+		wire.Unavailable: m.Histogram(telemetry.BusDuration, system, string(wire.Unavailable)),
 	}
-	t.busElse = m.Histogram(telemetry.BusDuration, "other")
+	t.busElse = m.Histogram(telemetry.BusDuration, system, "_OTHER") // OTel semantic conventions, error.type
 	return t
 }
 

@@ -163,7 +163,7 @@ func New(opt Options) *Registry {
 		opt.ResumeMax = 1000
 	}
 	g := &Registry{bus: opt.Bus, log: opt.Log, opt: opt, limits: newLimiters(opt.Limiters, time.Now), seed: maphash.MakeSeed()}
-	g.times = newTimes(opt.Metrics)
+	g.times = newTimes(opt.Metrics, opt.System)
 	g.asides = make(chan struct{}, maxAsides)
 	g.force.Store(&opt.Rules)
 	for i := range g.shard {
