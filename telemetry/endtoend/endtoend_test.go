@@ -95,6 +95,28 @@ func TestAMessageIsOneTraceInJaeger(t *testing.T) {
 	}
 }
 
+// A plugin that traces joins in with spans of its own, and none is drawn for it.
+func TestAPluginThatTracesJoinsIn(t *testing.T) {
+	s := newStand(t)
+	ann := s.instances[0].dial(t, "/ws", "ann", "own-room")
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	ack, err := ann.Chat(ctx, "own-room", "hello")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const want = `process own-*  CONSUMER  relay  links=1
+  filter own  CLIENT  relay
+    judge  SERVER  my-plugin
+  policy publish  INTERNAL  relay
+  publish own-*  PRODUCER  relay
+    deliver own-*  CONSUMER  relay
+`
+	if got := tracetree.Shape(s.jaeger.Trace(t, id(t, ack.MessageID), 6)); got != want {
+		t.Errorf("the tree is\n%s\nwant\n%s", got, want)
+	}
+}
+
 func refused(err error, code string) bool {
 	var e *client.Error
 	return errors.As(err, &e) && e.Code == code
@@ -164,7 +186,7 @@ func TestAMemberThatStopsReadingIsNamed(t *testing.T) {
 // Nothing that a client or an operator keeps to themselves turns up in logs,
 // spans, metrics or errors.
 func TestSecretsStaySecret(t *testing.T) {
-	secret := telemetrytest.Plant("authorization", "query", "cookie", "subprotocol", "body", "rejected body", "debug token")
+	secret := telemetrytest.Plant("authorization", "query", "cookie", "subprotocol", "body", "rejected body", "signal", "debug token")
 	s := newStand(t)
 	p := s.instances[0]
 	bare := http.Header{"Cookie": {"session=" + secret.Word("cookie")}, "Relay-Debug": {"relay-debug." + secret.Word("debug token")}}
@@ -187,6 +209,7 @@ func TestSecretsStaySecret(t *testing.T) {
 			`{"type":"chat","id":2,"roomId":"support-red","message":"` + secret.Word("body") + `"}`,
 			`{"type":"chat","id":3,"roomId":"support-red","message":"!reject ` + secret.Word("rejected body") + `"}`,
 			`{"type":"chat","roomId":"support-red","message":{"no JSON":"` + secret.Word("body") + `}`,
+			`{"type":"signal","roomId":"support-red","data":"` + secret.Word("signal") + `"}`,
 			`{"type":"auth","id":4,"token":"` + secret.Word("authorization") + `"}`,
 			`{"type":"ping","id":"last"}`,
 		} {
@@ -217,12 +240,15 @@ func TestSecretsStaySecret(t *testing.T) {
 	}
 	secret.SearchSpans(t, spans)
 	secret.Search(t, "log", []byte(p.out.String()))
+	configured.SearchSpans(t, spans)
+	configured.Search(t, "log", []byte(p.out.String()))
 	metrics, err := p.get("/metrics")
 	if err != nil {
 		t.Fatal(err)
 	}
 	secret.Search(t, "metrics", []byte(metrics))
 	secret.Search(t, "errors", []byte(told))
+	configured.Search(t, "metrics and errors", []byte(metrics+told))
 	if !strings.Contains(p.out.String(), "connection") || told == "" {
 		t.Error("there was nothing to search")
 	}

@@ -31,7 +31,7 @@ var built = sync.OnceValues(func() (dir string, err error) {
 	if dir, err = os.MkdirTemp("", "relay-endtoend"); err != nil {
 		return "", err
 	}
-	for name, pkg := range map[string]string{"relay": ".", "obey": "./internal/app/testdata/obey"} {
+	for name, pkg := range map[string]string{"relay": ".", "obey": "./internal/app/testdata/obey", "traced": "./telemetry/endtoend/testdata/traced"} {
 		cmd := exec.Command("go", "build", "-o", filepath.Join(dir, name), pkg)
 		cmd.Dir = root
 		if out, err := cmd.CombinedOutput(); err != nil {
@@ -79,11 +79,15 @@ func (l *lockedBuffer) String() string {
 	return l.b.String()
 }
 
+// configured are the secrets of relay.yaml.
+var configured = telemetrytest.Plant("admin key", "filter's environment", "collector's key")
+
 // config is relay.yaml; the verbs are the two listeners, Redis, the folder of the
-// programs, the folder of the example in Python, and OTLP.
+// programs in Go, the example in Python, OTLP, OTLP over
+// gRPC, and three secrets.
 const config = `
 listen: %[1]q
-admin: {listen: %[2]q, key: "an admin key that is long enough to sign"}
+admin: {listen: %[2]q, key: %[10]q}
 redis: {url: %[3]q}
 endpoints:
   - {path: /ws, auth: [guests], queue: {max_bytes: 64MiB}, limits: {requests: 10000/s, frame_size: 1MiB}, trace: {sample: 100%%, client: trust}}
@@ -92,13 +96,15 @@ auth:
   guests: {type: anonymous}
 rooms:
   - {match: "support-{team}", create: anyone, join: anyone, history: {keep: 100}, filters: [words, tone, links]}
+  - {match: "own-*", create: anyone, join: anyone, filters: [own]}
   - {match: "plain-*", create: anyone, join: anyone, messages: {max_size: 1MiB, rate: 10000/s, burst: 10000}}
 filters:
   words: {type: builtin/words, config: {words: [darn]}}
   tone: {command: [%[4]q], unpinned: true, timeout: 10s, actions: [modify, reject, drop]}
   links: {command: [/usr/bin/python3, %[5]q], unpinned: true, mtls: off, timeout: 10s, config: {allow: [example.com]}}
+  own: {command: [%[8]q], unpinned: true, timeout: 10s, env: {OTEL_EXPORTER_OTLP_ENDPOINT: %[9]q, OTEL_SERVICE_NAME: my-plugin, KEY: %[11]q}}
 telemetry:
-  traces: {otlp: %[6]q, protocol: %[7]s, promote: 100/s}
+  traces: {otlp: %[6]q, protocol: %[7]s, promote: 100/s, headers: {x-key: %[12]q}}
   log: {level: debug, format: json}
 drain: {over: 0s}
 `
@@ -124,7 +130,8 @@ func (s *stand) start(t *testing.T, dir, otlp, protocol string) *process {
 		t.Fatal(err)
 	}
 	file := filepath.Join(t.TempDir(), "relay.yaml")
-	yaml := fmt.Sprintf(config, public, admin, s.redis.URL(), filepath.Join(dir, "obey"), python, otlp, protocol)
+	yaml := fmt.Sprintf(config, public, admin, s.redis.URL(), filepath.Join(dir, "obey"), python, otlp, protocol, filepath.Join(dir, "traced"), s.jaeger.GRPC,
+		configured.Word("admin key"), configured.Word("filter's environment"), configured.Word("collector's key"))
 	if err := os.WriteFile(file, []byte(yaml), 0o600); err != nil {
 		t.Fatal(err)
 	}
