@@ -52,6 +52,13 @@ bench:
 demo:
 	@bash examples/observability/demo.sh
 
+# The parts alone. BASE=FILE compares with the output of an earlier run.
+.PHONY: microbench
+microbench:
+	@mkdir -p .cache
+	$(GO) test -run '^$$' -bench '$(or $(ONLY),.)' -count $(or $(RUNS),10) ./internal/wire ./internal/room/... ./internal/gateway/... ./internal/bus/... ./plugins/builtin ./telemetry | tee .cache/bench.txt
+	$(TOOL) benchstat $(BASE) .cache/bench.txt
+
 # CPU, heap, block and mutex profiles of a relay under load, in ./profiles.
 profile:
 	$(GO) test ./internal/bench -run TestProfile -v -profile $(CURDIR)/profiles -profile.scenario $(or $(SCENARIO),many)

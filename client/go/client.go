@@ -106,6 +106,15 @@ func (e *Event) Text() string {
 	return string(e.Message)
 }
 
+// TraceID names the trace of a message: its own id, unless its sender brought a
+// trace along.
+func (e *Event) TraceID() string {
+	if p := strings.Split(e.Traceparent, "-"); len(p) >= 4 && len(p[1]) == 32 { // W3C Trace Context
+		return p[1]
+	}
+	return e.MessageID
+}
+
 // Error is a reply of type error.
 type Error struct{ Event }
 

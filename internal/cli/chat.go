@@ -19,8 +19,9 @@ import (
 	client "github.com/wsrelay/relay/client/go"
 )
 
-func chatCommand() *cobra.Command {
+func chatCommand(env Env) *cobra.Command {
 	c := &chat{}
+	var file string
 	cmd := &cobra.Command{
 		Use:   "chat URL",
 		Short: "Talk in a room from the terminal",
@@ -37,6 +38,15 @@ breaks, chat reconnects and fetches what was missed where the room keeps history
 			if c.token == "" {
 				c.token = os.Getenv("RELAY_TOKEN")
 			}
+			if file != "" && !cmd.Flags().Changed("traces") {
+				cfg, _, err := load(env, file)
+				if err != nil {
+					return err
+				}
+				if t := cfg.Telemetry.Traces; t != nil && t.UI != "" {
+					c.traces = t.UI
+				}
+			}
 			return c.run(cmd.Context(), cmd.InOrStdin(), cmd.OutOrStdout())
 		},
 	}
@@ -44,6 +54,7 @@ breaks, chat reconnects and fetches what was missed where the room keeps history
 	f.StringVar(&c.room, "room", "lobby", "room to join; it is created if the policy lets you")
 	f.StringVar(&c.name, "name", os.Getenv("USER"), "name that others see")
 	f.StringVar(&c.id, "id", "", "user id; default: the name")
+	f.StringVarP(&file, "config", "c", "", "relay.yaml whose telemetry.traces.ui /trace prints")
 	f.StringVar(&c.traces, "traces", "http://localhost:16686/trace/{traceId}", "URL of a trace, which /trace prints")
 	f.StringVar(&c.debug, "debug", "", "debug token (relay token --debug): every message of this connection is traced in full")
 	f.StringVar(&c.token, "token", "", "bearer token; default: $RELAY_TOKEN, which keeps it out of the process list")
@@ -64,7 +75,7 @@ type chat struct {
 	mu   sync.Mutex
 	conn *client.Conn     // nil while reconnecting; guarded by mu
 	pos  *client.Position // how far we have seen the room; guarded by mu
-	last string           // id of the newest message, which is that of its trace; guarded by mu
+	last string           // trace id of the newest message; guarded by mu
 }
 
 func (c *chat) run(ctx context.Context, in io.Reader, out io.Writer) error {
@@ -277,7 +288,8 @@ func (c *chat) send(ctx context.Context, conn *client.Conn, text string) {
 	c.say("%s %s", c.paint(c.me.ID, display(&c.me)+":"), clean(text))
 }
 
-// trace prints where a message's trace can be looked at: its id is the trace's.
+// trace prints where a message's trace can be looked at. id is a message's, which
+// is the trace's unless its sender brought a trace along.
 func (c *chat) trace(id string) {
 	if id == "" {
 		c.mu.Lock()
@@ -319,7 +331,7 @@ func (c *chat) history(ctx context.Context, conn *client.Conn) {
 func (c *chat) show(e *client.Event) {
 	if e.Type == "chat" || e.Type == "ack" {
 		c.mu.Lock()
-		c.last = e.MessageID
+		c.last = e.TraceID()
 		c.mu.Unlock()
 	}
 	switch e.Type {

@@ -90,7 +90,7 @@ dev mode, on loopback only, open to everyone who gets there, with a page to try 
 	serve.flags(root)
 	root.AddCommand(
 		serve.command(), checkCommand(env), initCommand(env), schemaCommand(), tokenCommand(env), keyCommand(),
-		pluginCommand(env), filtersCommand(env), sanctionsCommand(env), chatCommand(), benchCommand(), doctorCommand(env), versionCommand(),
+		pluginCommand(env), filtersCommand(env), sanctionsCommand(env), chatCommand(env), benchCommand(), doctorCommand(env), versionCommand(),
 	)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usageError{err, cmd.CommandPath()} })
 	checkArgs(root)
