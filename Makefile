@@ -31,14 +31,15 @@ lint:
 unit:
 	ulimit -n "$$(ulimit -Hn)"; $(TOOL) gotestsum --format pkgname -- -race -timeout 15m ./...
 
-# Longer than make test: what docs/reliability.md reports.
+# Longer than make test: what docs/reliability.md reports. TLS=1 makes all clients
+# connect over TLS, whose connections are another kind than those of plain TCP.
 .PHONY: reliability reliability-more
 reliability:
-	ulimit -n "$$(ulimit -Hn)"; $(GO) test ./internal/verify -run TestFaults -v -timeout 6h -faults.repeat $(or $(RUNS),20)
+	ulimit -n "$$(ulimit -Hn)"; $(GO) test ./internal/verify -run TestFaults -v -timeout 6h -faults.repeat $(or $(RUNS),20) $(if $(TLS),-faults.tls)
 
 reliability-more:
 	ulimit -n "$$(ulimit -Hn)"; $(GO) test ./internal/verify -run 'TestTwoFaultsAtOnce|TestACrowd|TestReconnectStorm|TestTheLast|TestNoGhost' -v -timeout 1h \
-		-faults.mix 10m -crowd 2000 -storm 5000
+		-faults.mix 10m -crowd 2000 -storm 5000 $(if $(TLS),-faults.tls)
 
 # What docs/performance.md reports: a relay, a Redis and the load share this machine, so leave it alone meanwhile.
 .PHONY: bench profile

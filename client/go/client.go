@@ -8,6 +8,7 @@ package client
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -170,6 +171,11 @@ type Options struct {
 	// reading goroutine: it must not wait for a reply.
 	Handler func(*Event)
 	Dialer  *websocket.Dialer // nil: websocket.DefaultDialer
+	// TLSConfig is for wss addresses: whom to trust where a private authority has
+	// signed the server's certificate (RootCAs), and a certificate of the client's
+	// own where a proxy asks for one. nil: what the Dialer has, and without that
+	// the system's authorities. It is not changed, and may be shared.
+	TLSConfig *tls.Config
 }
 
 // Conn is one connection.
@@ -195,6 +201,9 @@ func Dial(ctx context.Context, url string, opt Options) (*Conn, error) {
 	}
 	d2 := *d
 	d2.Subprotocols = []string{"relay.v1"}
+	if opt.TLSConfig != nil {
+		d2.TLSClientConfig = opt.TLSConfig
+	}
 	h := opt.Header.Clone()
 	if h == nil {
 		h = http.Header{}
@@ -384,6 +393,10 @@ func (c *Conn) Close() error {
 
 // Abort cuts the connection without a word, as a lost network does.
 func (c *Conn) Abort() {
-	_ = c.ws.NetConn().Close()
+	nc := c.ws.NetConn()
+	if t, ok := nc.(*tls.Conn); ok {
+		nc = t.NetConn() // TLS says goodbye, and waits 5 s for who does not read
+	}
+	_ = nc.Close()
 	<-c.done
 }

@@ -3,6 +3,7 @@ package app_test
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -18,6 +19,7 @@ import (
 	client "github.com/wsrelay/relay/client/go"
 	"github.com/wsrelay/relay/config"
 	"github.com/wsrelay/relay/internal/app"
+	"github.com/wsrelay/relay/internal/tlstest"
 	"github.com/wsrelay/relay/telemetry"
 )
 
@@ -44,8 +46,9 @@ func (l *logs) String() string {
 // instance is a relay as `relay serve` runs it, in this process.
 type instance struct {
 	*app.App
-	t    *testing.T
-	logs *logs
+	t     *testing.T
+	logs  *logs
+	trust *tls.Config // of its clients; nil: it serves without TLS
 }
 
 // open is what most tests need: guests may do everything, with history.
@@ -81,7 +84,7 @@ func start(t *testing.T, yaml string, environ ...string) *instance {
 	if err := a.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	i := &instance{a, t, l}
+	i := &instance{App: a, t: t, logs: l}
 	t.Cleanup(func() { i.stop() })
 	return i
 }
@@ -95,7 +98,33 @@ func (i *instance) stop() {
 	}
 }
 
-func (i *instance) url() string { return "ws://" + i.Addr().String() + "/ws" }
+// overBoth runs a test over both kinds of connection that an instance has: those
+// of plain TCP have no goroutine on Linux, those of TLS have.
+func overBoth(t *testing.T, yaml string, test func(*testing.T, *instance)) {
+	t.Run("tcp", func(t *testing.T) { test(t, start(t, yaml)) })
+	t.Run("tls", func(t *testing.T) {
+		pair, err := tlstest.New(t.TempDir())
+		if err != nil {
+			t.Fatal(err)
+		}
+		i := start(t, yaml+pair.YAML())
+		i.trust = pair.Trust
+		test(t, i)
+	})
+}
+
+func (i *instance) url() string {
+	if i.trust != nil {
+		return "wss://" + i.Addr().String() + "/ws"
+	}
+	return "ws://" + i.Addr().String() + "/ws"
+}
+
+// guest connects somebody with no more to say than needs be.
+func (i *instance) guest(t *testing.T) *peer {
+	t.Helper()
+	return dial(t, i.url(), client.Options{TLSConfig: i.trust})
+}
 
 // peer is a client that keeps what it hears.
 type peer struct {

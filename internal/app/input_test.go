@@ -13,9 +13,10 @@ import (
 
 // Whatever one client sends, it hears what was wrong, and a bystander in the
 // same room keeps talking.
-func TestBadInputGetsAClearAnswerAndHurtsNobodyElse(t *testing.T) {
-	i := start(t, open)
-	by, friend := dial(t, i.url(), client.Options{}), dial(t, i.url(), client.Options{})
+func TestBadInputGetsAClearAnswerAndHurtsNobodyElse(t *testing.T) { overBoth(t, open, testBadInput) }
+
+func testBadInput(t *testing.T, i *instance) {
+	by, friend := i.guest(t), i.guest(t)
 	by.do(&client.Request{Type: "join", RoomID: "r", User: user("by")})
 	friend.do(&client.Request{Type: "join", RoomID: "r", User: user("friend")})
 	in := func(message string) string {
@@ -58,7 +59,7 @@ func TestBadInputGetsAClearAnswerAndHurtsNobodyElse(t *testing.T) {
 		"duplicate keys":           {`{"id":"1","type":"chat","type":"ping"}`, "", "", 0},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p := dial(t, i.url(), client.Options{})
+			p := i.guest(t)
 			p.do(&client.Request{Type: "join", RoomID: "r", User: user("bad")})
 			if err := p.SendRaw([]byte(c.send)); err != nil {
 				t.Fatal(err)
@@ -85,9 +86,10 @@ func TestBadInputGetsAClearAnswerAndHurtsNobodyElse(t *testing.T) {
 	}
 }
 
-func TestAMessageIsPassedOnAsItCame(t *testing.T) {
-	i := start(t, open)
-	p, q := dial(t, i.url(), client.Options{}), dial(t, i.url(), client.Options{})
+func TestAMessageIsPassedOnAsItCame(t *testing.T) { overBoth(t, open, testAMessageIsPassedOnAsItCame) }
+
+func testAMessageIsPassedOnAsItCame(t *testing.T, i *instance) {
+	p, q := i.guest(t), i.guest(t)
 	p.do(&client.Request{Type: "join", RoomID: "r", User: user("a")})
 	q.do(&client.Request{Type: "join", RoomID: "r", User: user("b")})
 	for _, m := range []string{
@@ -103,8 +105,11 @@ func TestAMessageIsPassedOnAsItCame(t *testing.T) {
 }
 
 func TestRequestsOfOneSocketAreBounded(t *testing.T) {
-	i := start(t, strings.Replace(open, "requests: 100000/s", "requests: 10/s", 1))
-	p := dial(t, i.url(), client.Options{})
+	overBoth(t, strings.Replace(open, "requests: 100000/s", "requests: 10/s", 1), testRequestsOfOneSocketAreBounded)
+}
+
+func testRequestsOfOneSocketAreBounded(t *testing.T, i *instance) {
+	p := i.guest(t)
 	refused := 0
 	for n := range 30 {
 		if err := p.Send(&client.Request{Type: "ping", ID: fmt.Sprint(n)}); err != nil {
@@ -123,10 +128,13 @@ func TestRequestsOfOneSocketAreBounded(t *testing.T) {
 }
 
 func TestAPipelineOfRequestsIsCarriedOutInOrder(t *testing.T) {
-	i := start(t, open)
-	watcher := dial(t, i.url(), client.Options{})
+	overBoth(t, open, testAPipelineOfRequestsIsCarriedOutInOrder)
+}
+
+func testAPipelineOfRequestsIsCarriedOutInOrder(t *testing.T, i *instance) {
+	watcher := i.guest(t)
 	watcher.do(&client.Request{Type: "join", RoomID: "r", User: user("w")})
-	ws, res, err := websocket.DefaultDialer.DialContext(t.Context(), i.url(), nil)
+	ws, res, err := (&websocket.Dialer{TLSClientConfig: i.trust}).DialContext(t.Context(), i.url(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

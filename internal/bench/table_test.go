@@ -1,18 +1,11 @@
 package bench_test
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"encoding/pem"
 	"flag"
 	"fmt"
 	"io"
 	"maps"
-	"math/big"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -27,11 +20,12 @@ import (
 	client "github.com/wsrelay/relay/client/go"
 	"github.com/wsrelay/relay/internal/bench"
 	"github.com/wsrelay/relay/internal/bus/redisbus/redistest"
+	"github.com/wsrelay/relay/internal/tlstest"
 )
 
 var (
 	tableRuns  = flag.Int("table", 0, "measure each scenario so many times and print the medians; 0: do not")
-	tableOnly  = flag.String("table.scenarios", "latency,mid,big,many,cross,crosslat,idle,start", "which, with commas; also: idletls, rooms10, rooms1000, rooms9500, sockets1000, sockets10000, sockets19000")
+	tableOnly  = flag.String("table.scenarios", "latency,mid,big,many,cross,crosslat,idle,start", "which, with commas; also: manytls, bigtls, idletls, rooms10, rooms1000, rooms9500, sockets1000, sockets10000, sockets19000")
 	tableRooms = flag.String("table.rooms", "limit,plain", "of what, with commas: limit, the least that a Go server can do, or relay with rooms of a kind: "+strings.Join(slices.Sorted(maps.Keys(rooms)), ", "))
 	tableRelay = flag.String("table.relay", "", "relay to measure; default: the one of this tree")
 	profileDir = flag.String("profile", "", "write profiles of a relay under the load of -profile.scenario into this folder; empty: do not")
@@ -52,6 +46,8 @@ var scenarios = map[string]struct {
 	"cross":    {Options: bench.Options{Rooms: 100, Members: 10, InFlight: 4}, two: true, against: "many"},
 	"crosslat": {Options: bench.Options{Rooms: 100, Members: 10, Rate: 1000}, two: true, against: "latency"},
 	"idle":     {Options: bench.Options{Rooms: 1000, Members: 10}, memory: true},
+	"bigtls":   {Options: bench.Options{Rooms: 1, Members: 1000, InFlight: 8}, tls: true, against: "big"},
+	"manytls":  {Options: bench.Options{Rooms: 100, Members: 10, InFlight: 4}, tls: true, against: "many"},
 	"idletls":  {Options: bench.Options{Rooms: 1000, Members: 10}, memory: true, tls: true, against: "idle"},
 
 	// Always as many deliveries, over more and more rooms and sockets.
@@ -265,39 +261,13 @@ drain: {over: 0s}
 		b = strings.Replace(b, `admin: {listen: ""}`, `admin: {listen: "127.0.0.1:0"}`, 1)
 	}
 	if encrypted {
-		cert, key := certificate(t)
-		b += fmt.Sprintf("tls: {cert: %q, key: %q}\n", cert, key)
-	}
-	return b + "rooms: [{" + room + "}]\ntelemetry: {" + more + "}\n"
-}
-
-func certificate(t *testing.T) (cert, key string) {
-	t.Helper()
-	secret, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, secret.Public(), secret)
-	if err != nil {
-		t.Fatal(err)
-	}
-	pkcs8, err := x509.MarshalPKCS8PrivateKey(secret)
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	for _, f := range []struct {
-		path *string
-		kind string
-		der  []byte
-	}{{&cert, "CERTIFICATE", der}, {&key, "PRIVATE KEY", pkcs8}} {
-		*f.path = filepath.Join(dir, strings.ReplaceAll(f.kind, " ", "-"))
-		if err := os.WriteFile(*f.path, pem.EncodeToMemory(&pem.Block{Type: f.kind, Bytes: f.der}), 0o600); err != nil {
+		pair, err := tlstest.New(t.TempDir())
+		if err != nil {
 			t.Fatal(err)
 		}
+		b += pair.YAML()
 	}
-	return cert, key
+	return b + "rooms: [{" + room + "}]\ntelemetry: {" + more + "}\n"
 }
 
 // firstAck is the time from the start of a relay without Redis to the ack of its

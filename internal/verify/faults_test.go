@@ -2,16 +2,12 @@ package verify_test
 
 import (
 	"bufio"
-	"cmp"
 	"context"
 	"errors"
 	"flag"
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -24,8 +20,9 @@ import (
 )
 
 var (
-	repeat = flag.Int("faults.repeat", 1, "how often each fault is tried")
-	table  = flag.String("faults.table", "", "file to append the results to, as rows of a Markdown table")
+	repeat  = flag.Int("faults.repeat", 1, "how often each fault is tried")
+	overTLS = flag.Bool("faults.tls", false, "all clients connect over TLS, whose connections have goroutines; those of plain TCP have none on Linux")
+	table   = flag.String("faults.table", "", "file to append the results to, as rows of a Markdown table")
 )
 
 // The load of every run: 200 messages per second.
@@ -38,166 +35,6 @@ const (
 	after     = 1500 * time.Millisecond // of load after it
 	settle    = 60 * time.Second        // until all is seen
 )
-
-var binary string
-
-func TestMain(m *testing.M) { os.Exit(run(m)) }
-
-func run(m *testing.M) int {
-	dir, err := os.MkdirTemp("", "relay-faults")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer os.RemoveAll(dir)
-	binary = filepath.Join(dir, "relay")
-	if out, err := exec.Command("go", "build", "-o", binary, "../..").CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "building relay: %v\n%s", err, out)
-		return 1
-	}
-	return m.Run()
-}
-
-// process is one instance of relay, as users run it.
-type process struct {
-	t     *testing.T
-	file  string
-	addr  string
-	redis string
-	settings
-	cmd  *exec.Cmd
-	out  *os.File
-	done chan struct{}
-}
-
-func freeAddr(t *testing.T) string {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	return ln.Addr().String()
-}
-
-// settings are what tests want other than usual in relay.yaml.
-type settings struct {
-	connects string // default: 10000/s, so that it is not what is tested
-	grace    string // default: 5s
-	rate     int    // requests a second; default 1000
-}
-
-func newProcess(t *testing.T, redis string, s settings) *process {
-	t.Helper()
-	p := &process{t: t, addr: freeAddr(t), file: filepath.Join(t.TempDir(), "relay.yaml"), redis: redis, settings: s}
-	p.configure(s)
-	p.start()
-	t.Cleanup(func() { p.kill(); p.out.Close() })
-	return p
-}
-
-// configure writes relay.yaml.
-func (p *process) configure(s settings) {
-	p.t.Helper()
-	yaml := fmt.Sprintf(`listen: %q
-admin: {listen: ""}
-redis: {%s}
-endpoints: [{path: /ws, auth: [guests], limits: {connects: %s, requests: %d/s}}]
-auth: {guests: {type: anonymous}}
-rooms: [{match: "*", create: anyone, join: anyone, members: {grace: %s}, history: {keep: 100000}}]
-drain: {over: 500ms, timeout: 10s}
-`, p.addr, p.redis, cmp.Or(s.connects, "10000/s"), cmp.Or(s.rate, 1000), cmp.Or(s.grace, "5s"))
-	if err := os.WriteFile(p.file, []byte(yaml), 0o600); err != nil {
-		p.t.Fatal(err)
-	}
-}
-
-func (p *process) url() string { return "ws://" + p.addr + "/ws" }
-
-// start runs the process, again if it ran before, and returns when it serves.
-func (p *process) start() {
-	p.t.Helper()
-	var err error
-	if p.out == nil {
-		if p.out, err = os.Create(p.file + ".log"); err != nil {
-			p.t.Fatal(err)
-		}
-	}
-	p.cmd = exec.Command(binary, "serve", "-c", p.file)
-	p.cmd.Stdout, p.cmd.Stderr = p.out, p.out
-	if err := p.cmd.Start(); err != nil {
-		p.t.Fatal(err)
-	}
-	done := make(chan struct{})
-	p.done = done
-	cmd := p.cmd
-	go func() { _ = cmd.Wait(); close(done) }()
-	redistest.Eventually(p.t, 15*time.Second, "an instance that listens", func() error {
-		c, err := net.Dial("tcp", p.addr)
-		if err == nil {
-			_ = c.Close()
-			return nil
-		}
-		select {
-		case <-done:
-			p.t.Fatalf("relay ended:\n%s", p.tail())
-		default:
-		}
-		return err
-	})
-}
-
-// revive starts the process again and again until it serves, as what looks after
-// services does: one that finds no Redis ends.
-func (p *process) revive() {
-	for until := time.Now().Add(settle); time.Now().Before(until); {
-		p.cmd = exec.Command(binary, "serve", "-c", p.file)
-		p.cmd.Stdout, p.cmd.Stderr = p.out, p.out
-		if err := p.cmd.Start(); err != nil {
-			p.t.Error(err)
-			return
-		}
-		done := make(chan struct{})
-		p.done = done
-		cmd := p.cmd
-		go func() { _ = cmd.Wait(); close(done) }()
-		for alive := true; alive; {
-			if c, err := net.Dial("tcp", p.addr); err == nil {
-				_ = c.Close()
-				return
-			}
-			select {
-			case <-done:
-				alive = false
-			case <-time.After(20 * time.Millisecond):
-			}
-		}
-	}
-	p.t.Errorf("an instance does not start again:\n%s", p.tail())
-}
-
-func (p *process) tail() string {
-	b, _ := os.ReadFile(p.file + ".log")
-	return string(b[max(0, len(b)-4000):])
-}
-
-func (p *process) kill() { p.end(syscall.SIGKILL) }
-
-// end sends a signal and waits for the end; an orderly one has to be status 0.
-func (p *process) end(s syscall.Signal) {
-	p.t.Helper()
-	_ = p.cmd.Process.Signal(s)
-	select {
-	case <-p.done:
-	case <-time.After(20 * time.Second):
-		p.t.Errorf("an instance outlives %v by 20 s", s)
-		_ = p.cmd.Process.Kill()
-		<-p.done
-	}
-	if code := p.cmd.ProcessState.ExitCode(); s == syscall.SIGTERM && code != 0 {
-		p.t.Errorf("exit status %d after SIGTERM:\n%s", code, p.tail())
-	}
-}
 
 // world is all that a fault can do something to.
 type world struct {
@@ -219,10 +56,15 @@ type group struct {
 	first            int // of its members, in world.members
 }
 
-func single(t *testing.T) *world {
+func single(t *testing.T) *world { return singleWith(t, settings{}) }
+
+// secure is single over TLS.
+func secure(t *testing.T) *world { return singleWith(t, settings{tls: true}) }
+
+func singleWith(t *testing.T, s settings) *world {
 	r := redistest.Start(t, "--appendonly", "yes", "--appendfsync", "always")
 	w := &world{t: t, redis: r, proxy: redistest.NewProxy(t, r.Addr())}
-	w.startRelays(fmt.Sprintf("url: %q", w.proxy.URL()), settings{})
+	w.startRelays(fmt.Sprintf("url: %q", w.proxy.URL()), s)
 	return w
 }
 
@@ -253,7 +95,7 @@ func (w *world) load(groups []group) (finish func() *verify.Report) {
 		g.first = len(w.members)
 		w.groups = append(w.groups, g)
 		for k := range g.members {
-			m := &verify.Member{Room: g.room, Name: fmt.Sprintf("%s-m%d", g.room, k), URLs: urls, Buffer: 1000}
+			m := &verify.Member{Room: g.room, Name: fmt.Sprintf("%s-m%d", g.room, k), URLs: urls, Buffer: 1000, TLS: pair.Trust}
 			if k < g.talkers {
 				m.Every = every
 			}
@@ -328,7 +170,7 @@ func (w *world) historyAt(at *process, room string) (list []verify.Stored) {
 		var err error
 		for _, p := range from {
 			ctx, cancel := context.WithTimeout(w.t.Context(), 5*time.Second)
-			list, err = verify.History(ctx, p.url(), room)
+			list, err = verify.History(ctx, p.url(), room, pair.Trust)
 			cancel()
 			if err == nil {
 				return nil
@@ -368,21 +210,18 @@ func (w *world) presence() {
 // listed is how many members a joined reply lists.
 const listed = 200
 
-// faults are what may happen. told says that messages may be lost in it, if
-// clients hear of it.
-var faults = []struct {
+// fault is something that may happen. told says that messages may be lost in it,
+// if clients hear of it.
+type fault struct {
 	name  string
 	world func(*testing.T) *world
 	told  bool
 	do    func(*world)
-}{
+}
+
+var faults = []fault{
 	{"nothing", single, false, func(w *world) { hold(2 * time.Second) }},
-	{"an instance is killed (-9)", single, false, func(w *world) {
-		p := w.relays[rand.IntN(instances)]
-		p.kill()
-		hold(time.Second)
-		p.start()
-	}},
+	{"an instance is killed (-9)", single, false, killOne},
 	{"SIGTERM rolls through all instances", single, false, func(w *world) {
 		for _, p := range w.relays {
 			p.end(syscall.SIGTERM)
@@ -456,9 +295,25 @@ var faults = []struct {
 	}},
 }
 
+func killOne(w *world) {
+	p := w.relays[rand.IntN(instances)]
+	p.kill()
+	hold(time.Second)
+	p.start()
+}
+
 // hold is how long a fault lasts; it is part of what is tried, not a way to wait
 // for something.
 func hold(d time.Duration) { <-time.After(d) }
+
+// by is how a row of the table names the kind of connection, where it is not
+// plain TCP.
+func by() string {
+	if *overTLS {
+		return ", over TLS"
+	}
+	return ""
+}
 
 func TestFaults(t *testing.T) {
 	if testing.Short() {
@@ -468,38 +323,43 @@ func TestFaults(t *testing.T) {
 		t.Run(f.name, func(t *testing.T) {
 			sum := &verify.Report{}
 			for range *repeat {
-				t.Run("", func(t *testing.T) {
-					w := f.world(t)
-					finish := w.load(usual())
-					hold(warm)
-					f.do(w)
-					hold(after)
-					r := finish()
-					sum.Add(r)
-					if !r.OK() {
-						t.Errorf("lost %d, repeated %d, swapped %d, phantom %d:\n%s", r.Lost, r.Repeated, r.Swapped, r.Phantom, strings.Join(r.Violations, "\n"))
-					}
-					if r.Acked < 200 || r.Delivered < 1000 {
-						t.Errorf("%d acked and %d delivered: there was no load", r.Acked, r.Delivered)
-					}
-					if !f.told && r.Noticed > 0 {
-						t.Errorf("%d are missing with a notice, where nothing had to be lost", r.Noticed)
-					}
-					if t.Failed() {
-						for _, p := range w.relays {
-							t.Logf("%s:\n%s", p.addr, p.tail())
-						}
-					}
-				})
+				t.Run("", func(t *testing.T) { sum.Add(f.strike(t)) })
 			}
-			row := fmt.Sprintf("| %s | %d | %d | %d | %d | %d | %d | %d | %.1f s |\n",
-				f.name, *repeat, sum.Acked, sum.Delivered, sum.Lost+sum.Phantom, sum.Repeated, sum.Swapped, sum.Noticed, sum.Slowest.Seconds())
+			row := fmt.Sprintf("| %s%s | %d | %d | %d | %d | %d | %d | %d | %.1f s |\n",
+				f.name, by(), *repeat, sum.Acked, sum.Delivered, sum.Lost+sum.Phantom, sum.Repeated, sum.Swapped, sum.Noticed, sum.Slowest.Seconds())
 			t.Log(row)
 			if err := appendRow(*table, row); err != nil {
 				t.Error(err)
 			}
 		})
 	}
+}
+
+// Of the campaign over TLS (-faults.tls), this much is in every run of the tests.
+func TestAKilledInstanceLosesNothingOverTLS(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts processes")
+	}
+	r := fault{world: secure, do: killOne}.strike(t)
+	t.Logf("%d acked, %d delivered, longest outage %v", r.Acked, r.Delivered, r.Slowest)
+}
+
+// strike is one run: the usual load, and a fault in the midst of it.
+func (f fault) strike(t *testing.T) *verify.Report {
+	w := f.world(t)
+	finish := w.load(usual())
+	hold(warm)
+	f.do(w)
+	hold(after)
+	r := finish()
+	if r.Acked < 200 || r.Delivered < 1000 {
+		t.Errorf("%d acked and %d delivered: there was no load", r.Acked, r.Delivered)
+	}
+	if !f.told && r.Noticed > 0 {
+		t.Errorf("%d are missing with a notice, where nothing had to be lost", r.Noticed)
+	}
+	clean(t, w, r)
+	return r
 }
 
 func appendRow(file, row string) error {

@@ -3,6 +3,7 @@ package verify
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -24,6 +25,7 @@ type Member struct {
 	URLs       []string      // instances, tried in turn; Go changes them
 	Every      time.Duration // between two messages; 0: only listens
 	Buffer     int           // events that may wait to be looked at; default 10,000
+	TLS        *tls.Config   // for wss; nil: the system's authorities
 
 	mu      sync.Mutex
 	rec     Record // guarded by mu
@@ -75,7 +77,7 @@ func (m *Member) connect(ctx context.Context, url string) {
 	over := make(chan struct{}) // closed before Abort, which waits for the reader
 	dialling, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
-	c, err := client.Dial(dialling, url, client.Options{Handler: func(e *client.Event) {
+	c, err := client.Dial(dialling, url, client.Options{TLSConfig: m.TLS, Handler: func(e *client.Event) {
 		select {
 		case events <- e:
 		case <-over:
@@ -412,9 +414,10 @@ func (m *Member) Members() []string {
 // Record is what the member saw. It is to be read when Run has returned.
 func (m *Member) Record() *Record { return &m.rec }
 
-// History reads all that is stored of a room, through an instance.
-func History(ctx context.Context, url, room string) ([]Stored, error) {
-	c, err := client.Dial(ctx, url, client.Options{})
+// History reads all that is stored of a room, through an instance. secure is for
+// wss, as Member.TLS.
+func History(ctx context.Context, url, room string, secure *tls.Config) ([]Stored, error) {
+	c, err := client.Dial(ctx, url, client.Options{TLSConfig: secure})
 	if err != nil {
 		return nil, err
 	}

@@ -71,7 +71,7 @@ func TestReconnectStorm(t *testing.T) {
 	const perRoom = 10
 	var members []*verify.Member
 	for i := range *storm {
-		m := &verify.Member{Room: fmt.Sprint("storm-", i/perRoom), Name: fmt.Sprint("s", i), Buffer: 64}
+		m := &verify.Member{Room: fmt.Sprint("storm-", i/perRoom), Name: fmt.Sprint("s", i), Buffer: 64, TLS: pair.Trust}
 		m.Go(w.relays[0].url()) // all on one at first
 		if i%perRoom == 0 {
 			m.Every = 2 * time.Second
@@ -160,9 +160,9 @@ func TestTheLastMessageOfASilentRoomIsFound(t *testing.T) {
 	w.relays = []*process{far, near}
 	ctx, cancel := context.WithCancel(t.Context())
 	var all sync.WaitGroup
-	listener := &verify.Member{Room: "silent", Name: "listener"}
+	listener := &verify.Member{Room: "silent", Name: "listener", TLS: pair.Trust}
 	listener.Go(far.url())
-	talker := &verify.Member{Room: "silent", Name: "talker", Every: 100 * time.Millisecond}
+	talker := &verify.Member{Room: "silent", Name: "talker", Every: 100 * time.Millisecond, TLS: pair.Trust}
 	talker.Go(near.url())
 	w.members = []*verify.Member{listener, talker}
 	for _, m := range w.members {
@@ -199,11 +199,11 @@ func TestNoGhostOutlivesTwoLeases(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	gone, stop := context.WithCancel(ctx)
 	var all sync.WaitGroup
-	witness := &verify.Member{Room: "haunted", Name: "witness"}
+	witness := &verify.Member{Room: "haunted", Name: "witness", TLS: pair.Trust}
 	witness.Go(w.relays[1].url())
 	all.Go(func() { witness.Run(ctx) })
 	for i := range 5 {
-		ghost := &verify.Member{Room: "haunted", Name: fmt.Sprint("ghost-", i)}
+		ghost := &verify.Member{Room: "haunted", Name: fmt.Sprint("ghost-", i), TLS: pair.Trust}
 		ghost.Go(w.relays[0].url())
 		all.Go(func() { ghost.Run(gone) })
 	}
@@ -291,8 +291,8 @@ func TestTwoFaultsAtOnce(t *testing.T) {
 	hold(after)
 	r := finish()
 	clean(t, w, r)
-	row := fmt.Sprintf("| two faults at random, %d pairs in %v | 1 | %d | %d | %d | %d | %d | %d | %.1f s |\n",
-		pairs, *mix, r.Acked, r.Delivered, r.Lost+r.Phantom, r.Repeated, r.Swapped, r.Noticed, r.Slowest.Seconds())
+	row := fmt.Sprintf("| two faults at random%s, %d pairs in %v | 1 | %d | %d | %d | %d | %d | %d | %.1f s |\n",
+		by(), pairs, *mix, r.Acked, r.Delivered, r.Lost+r.Phantom, r.Repeated, r.Swapped, r.Noticed, r.Slowest.Seconds())
 	t.Log(row)
 	if err := appendRow(*table, row); err != nil {
 		t.Error(err)

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -14,7 +15,12 @@ import (
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if what := os.Getenv(clientsEnv); what != "" {
+		os.Exit(beClients(what))
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // kind is one way to make a Conn. Whatever is promised of a Conn holds for all.
 type kind struct {

@@ -117,20 +117,3 @@ func TestQuietSocketsHoldNoGoroutineAndLittleMemory(t *testing.T) {
 	}
 	until(t, "all are gone at once", func() bool { return g.stats.Open.Load() == 10 && h.closed.Load() == clients })
 }
-
-// A pong does not wait until the message that it came in the midst of is whole.
-func TestAPingAmongFragmentsIsAnsweredAtOnce(t *testing.T) {
-	s := serve(t, kinds[0], Options{})
-	ws, p := s.dial(t, nil)
-	got := make(chan string, 1)
-	ws.SetPongHandler(func(d string) error { got <- d; return nil })
-	go func() { _, _, _ = ws.ReadMessage() }()
-	_, _ = ws.NetConn().Write(append(frame(false, 1, []byte("a")), frame(true, 9, []byte("?"))...))
-	if d := wait(t, got); d != "?" {
-		t.Errorf("pong %q", d)
-	}
-	_, _ = ws.NetConn().Write(frame(true, 0, []byte("b")))
-	if m := wait(t, p.got); m != "ab" {
-		t.Errorf("message %q", m)
-	}
-}

@@ -46,6 +46,12 @@ var suite = []struct {
 	{"MuchAtOnce", testMuchAtOnce},
 	{"ALengthBeyond63BitsIs1009", testALengthBeyond63BitsIs1009},
 	{"BrokenCompressionIs1007", testBrokenCompressionIs1007},
+	{"AFullQueueDisconnects", testAFullQueueDisconnects},
+	{"SheddingKeepsWhatMatters", testSheddingKeepsWhatMatters},
+	{"SheddingCutsWhereSequencedFramesAloneAreTooMuch", testSheddingCutsWhereSequencedFramesAloneAreTooMuch},
+	{"AMessageOf70KBArrives", testAMessageOf70KBArrives},
+	{"ALengthOf64BitsMayBeSmall", testALengthOf64BitsMayBeSmall},
+	{"APingAmongFragmentsIsAnsweredAtOnce", testAPingAmongFragmentsIsAnsweredAtOnce},
 }
 
 func text(s string) *wire.Frame { return wire.Pong{ID: []byte(`"` + s + `"`)}.Frame() }

@@ -2,6 +2,7 @@ package socket
 
 import (
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -104,10 +105,13 @@ func testAMessageThatNeverEndsIsCut(t *testing.T, k kind) {
 	}
 }
 
+// boulder is a frame that no kernel holds in full for a client that does not read.
+var boulder = sync.OnceValue(func() *wire.Frame { return text(strings.Repeat("x", 30<<20)) })
+
 // stick fills a connection until nothing moves any more.
 func stick(t *testing.T, s *server, p *peer) {
 	t.Helper()
-	p.Send(text(strings.Repeat("x", 30<<20)))
+	p.Send(boulder())
 	out := int64(-1)
 	until(t, "the writer is stuck", func() bool {
 		n := s.group.stats.BytesOut.Load()
