@@ -1,6 +1,7 @@
 package room
 
 import (
+	"hash/maphash"
 	"math"
 	"sync"
 	"sync/atomic"
@@ -21,62 +22,85 @@ type limitKey struct{ room, user string }
 
 // limiters finds the limiter of a user in a room. It outlives the seat: who
 // leaves and joins again does not get a fresh burst. One that is as good as new
-// is forgotten, which loses nothing.
+// is forgotten, which loses nothing. Who has no seat asks for each message, so
+// the table is in parts: no lock is everybody's.
 type limiters struct {
 	now   func() time.Time
 	start time.Time
-	max   int
+	seed  maphash.Seed
+	parts [shards]limiterTable
+}
+
+// limiterTable is one part of limiters.
+type limiterTable struct {
+	all *limiters
+	max int
 
 	mu    sync.Mutex            // taken inside Room.mu
-	table map[limitKey]*limiter // guarded by mu
-	sweep int                   // table size at which the next sweep happens; guarded by mu
+	known map[limitKey]*limiter // guarded by mu
+	sweep int                   // size at which the next sweep happens; guarded by mu
 }
 
 func newLimiters(maxKept int, now func() time.Time) *limiters {
 	if maxKept <= 0 {
 		maxKept = 1 << 20
 	}
-	return &limiters{now: now, start: now(), max: maxKept, table: make(map[limitKey]*limiter), sweep: 1024}
+	l := &limiters{now: now, start: now(), seed: maphash.MakeSeed()}
+	for i := range l.parts {
+		t := &l.parts[i]
+		t.all, t.max, t.known = l, max(1, maxKept/shards), make(map[limitKey]*limiter)
+		t.sweep = t.next()
+	}
+	return l
+}
+
+func (l *limiters) part(k limitKey) *limiterTable {
+	return &l.parts[maphash.Comparable(l.seed, k)%shards]
 }
 
 // pin returns the limiter of user in room and keeps it until unpin.
 func (l *limiters) pin(room, user string) *limiter {
-	l.mu.Lock()
-	defer l.mu.Unlock()
 	k := limitKey{room, user}
-	x := l.table[k]
+	t := l.part(k)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	x := t.known[k]
 	if x == nil {
-		l.makeRoom()
+		t.makeRoom()
 		x = &limiter{key: k}
-		l.table[k] = x
+		t.known[k] = x
 	}
 	x.pins++
 	return x
 }
 
 func (l *limiters) unpin(x *limiter) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+	t := l.part(x.key)
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	if x.pins--; x.pins == 0 && x.tat.Load() <= l.since() {
-		delete(l.table, x.key)
+		delete(t.known, x.key)
 	}
 }
 
 // makeRoom forgets limiters that are as good as new. When the table is at its
 // bound and none is, the unpinned ones go: a bound that held is worth more than
 // the rest of a burst. mu is held.
-func (l *limiters) makeRoom() {
-	if len(l.table) < l.sweep {
+func (t *limiterTable) makeRoom() {
+	if len(t.known) < t.sweep {
 		return
 	}
-	now := l.since()
-	for k, x := range l.table {
-		if x.pins == 0 && (x.tat.Load() <= now || len(l.table) >= l.max) {
-			delete(l.table, k)
+	now := t.all.since()
+	for k, x := range t.known {
+		if x.pins == 0 && (x.tat.Load() <= now || len(t.known) >= t.max) {
+			delete(t.known, k)
 		}
 	}
-	l.sweep = max(1024, min(2*len(l.table), l.max))
+	t.sweep = t.next()
 }
+
+// next is the size at which to sweep after this one. mu is held.
+func (t *limiterTable) next() int { return max(1024/shards, min(2*len(t.known), t.max)) }
 
 func (l *limiters) since() int64 { return int64(l.now().Sub(l.start)) }
 
