@@ -91,7 +91,7 @@ type Limits struct {
 	PerIP              int  `key:"per_ip" default:"0" min:"0" doc:"Sockets at once from one address (IPv6: from one /64); 0: no bound."`
 	Connects           Rate `key:"connects" default:"500/s" doc:"Handshakes; more are answered 503 with Retry-After."`
 	RoomsPerConnection int  `key:"rooms_per_connection" default:"100" min:"1" doc:"Rooms that one socket may be in."`
-	FrameSize          Size `key:"frame_size" default:"64KiB" doc:"Bytes of one request, inflated if it came compressed."`
+	FrameSize          Size `key:"frame_size" default:"64KiB" doc:"Bytes of one request, inflated if it came compressed; 2MiB at most."`
 	Requests           Rate `key:"requests" default:"50/s" doc:"Requests of one socket."`
 }
 

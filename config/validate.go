@@ -13,6 +13,10 @@ import (
 	"strings"
 )
 
+// frameMax is half of what the bus over Redis takes for one message: what comes
+// with it, such as who sent it, is no more than the other half.
+const frameMax = 2 << 20
+
 // validator checks what the file alone can tell. It changes nothing.
 type validator struct {
 	src      *Source
@@ -297,6 +301,9 @@ func (v *validator) endpoints(c *Config) {
 		}
 		if e.Limits.FrameSize < 256 {
 			v.fail(join(path, "limits.frame_size"), "%s is too little for a request; 256B is the least", e.Limits.FrameSize)
+		}
+		if e.Limits.FrameSize > frameMax {
+			v.fail(join(path, "limits.frame_size"), "%s is more than a bus carries; %s is the most", e.Limits.FrameSize, Size(frameMax))
 		}
 		if e.Heartbeat.Every == 0 || e.Heartbeat.Timeout == 0 {
 			v.fail(join(path, "heartbeat"), "every and timeout must be above 0s: without pings, lost clients stay for ever")

@@ -10,8 +10,9 @@
 //	Publish → publisher (publisher.go) → script → PUBLISH → receiver
 //	(receiver.go) → room (room.go) → Handler
 //
-// The library does all but one thing: a publisher speaks on its connection
-// itself (link.go, resp.go), because the library would have it wait there.
+// The library does all but two things: a publisher and a receiver speak on their
+// connections themselves (link.go, resp.go, inbox.go). It would have the one wait
+// there, and hand the other its messages one at a time.
 //
 // A room knows where in its stream it stands. What does not follow is held
 // until the healer (heal.go) has read back what is missing. Presence

@@ -1,6 +1,7 @@
 package redisbus
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"strconv"
@@ -89,49 +90,60 @@ func appendField[S string | []byte](b []byte, tag byte, value S) []byte {
 }
 
 // decodeEnvelope is the inverse of appendEnvelope, for any bytes: what it does
-// not understand is errForeign.
-func decodeEnvelope(s string) (*bus.Event, error) {
-	if len(s) < envelopeHeader || s[0] != envelopeVersion {
-		return nil, errForeign
+// not understand is errForeign. The event keeps b.
+func decodeEnvelope(b []byte) (*bus.Event, error) {
+	e, _, err := decodeEnvelopeAt(b, 0)
+	return e, err
+}
+
+// decodeEnvelopeAt decodes the envelope from start to the end of b, and returns
+// all that precedes its body, as the one text that the event's strings are of.
+func decodeEnvelopeAt(b []byte, start int) (e *bus.Event, text string, err error) {
+	header := b[start:]
+	if len(header) < envelopeHeader || header[0] != envelopeVersion {
+		return nil, "", errForeign
 	}
-	e := &bus.Event{Kind: bus.Kind(s[1])}
+	e = &bus.Event{Kind: bus.Kind(header[1])}
 	switch e.Kind {
 	case bus.Chat, bus.Signal, bus.Redacted, bus.Closed, bus.Shadow:
 	default:
-		return nil, errForeign
+		return nil, "", errForeign
 	}
-	head := []byte(s[2:envelopeHeader])
-	size := uint64(binary.BigEndian.Uint32(head))
-	copy(e.ID[:], head[4:])
-	e.Time = int64(binary.BigEndian.Uint64(head[20:]))
-	if size > uint64(len(s)-envelopeHeader) {
-		return nil, errForeign
+	size := uint64(binary.BigEndian.Uint32(header[2:]))
+	copy(e.ID[:], header[6:])
+	e.Time = int64(binary.BigEndian.Uint64(header[22:]))
+	if size > uint64(len(header)-envelopeHeader) {
+		return nil, "", errForeign
 	}
-	split := len(s) - int(size)
+	split := len(b) - int(size)
 	if size > 0 {
-		e.Body = []byte(s[split:])
+		e.Body = b[split:len(b):len(b)]
 	}
-	for fields := s[envelopeHeader:split]; fields != ""; {
-		tag := fields[0]
-		length, n := uvarint(fields[1:])
-		if n <= 0 || length > uint64(len(fields)-1-n) {
-			return nil, errForeign
+	text = string(b[:split])
+	for at := start + envelopeHeader; at < split; {
+		tag := text[at]
+		length, n := uvarint(text[at+1:])
+		at += 1 + n
+		if n <= 0 || length > uint64(split-at) {
+			return nil, "", errForeign
 		}
-		value := fields[1+n : 1+n+int(length)]
-		fields = fields[1+n+int(length):]
-		if value != "" && !decodeField(e, tag, value) {
-			return nil, errForeign
+		end := at + int(length)
+		switch {
+		case length == 0:
+		case tag == tagUser:
+			e.Sender.User = b[at:end:end]
+		case !decodeField(e, tag, text[at:end]):
+			return nil, "", errForeign
 		}
+		at = end
 	}
-	return e, nil
+	return e, text, nil
 }
 
 func decodeField(e *bus.Event, tag byte, value string) bool {
 	switch tag {
 	case tagMember:
 		e.Sender.Member = value
-	case tagUser:
-		e.Sender.User = []byte(value)
 	case tagConn:
 		e.Sender.Conn = value
 	case tagKey:
@@ -180,28 +192,24 @@ type frame struct {
 	size      int
 }
 
-// decodeFrame takes apart what came over the channel of a room.
-func decodeFrame(room, s string) (frame, error) {
-	f := frame{size: len(s)}
-	if s == "" {
+// decodeFrame takes apart what came over the channel of a room. The event keeps b.
+func decodeFrame(room string, b []byte) (frame, error) {
+	f := frame{size: len(b)}
+	if len(b) == 0 {
 		return f, errForeign
 	}
-	kind, rest := s[0], s[1:]
 	var err error
-	switch kind {
+	switch kind := b[0]; kind {
 	case 'u':
-		f.event, err = decodeEnvelope(rest)
+		f.event, err = decodeEnvelope(b[1:])
 	case 'e':
 		f.sequenced = true
-		var ok bool
-		if f.at, rest, ok = cutPosition(rest); !ok || f.at.Seq == 0 || f.at.Epoch == "" {
-			return f, errForeign
-		}
-		if f.event, err = decodeEnvelope(rest); err == nil {
-			f.event.Position = f.at
+		f.event, err = decodeSequenced(b)
+		if err == nil {
+			f.at = f.event.Position
 		}
 	case 'j', 'l':
-		f.event, f.at, err = decodeChange(kind, rest)
+		f.event, f.at, err = decodeChange(kind, string(b[1:]))
 	default:
 		return f, errForeign
 	}
@@ -210,6 +218,24 @@ func decodeFrame(room, s string) (frame, error) {
 	}
 	f.event.Room = room
 	return f, nil
+}
+
+func decodeSequenced(b []byte) (*bus.Event, error) {
+	head, rest, _ := bytes.Cut(b, []byte(" "))
+	digits, envelope, _ := bytes.Cut(rest, []byte(" "))
+	seq, err := strconv.ParseUint(string(digits), 10, 63)
+	if err != nil || seq == 0 {
+		return nil, errForeign
+	}
+	e, text, err := decodeEnvelopeAt(b, len(b)-len(envelope))
+	if err != nil {
+		return nil, err
+	}
+	e.Position = bus.Position{Epoch: text[1:len(head)], Seq: seq}
+	if e.Epoch == "" || e.Epoch == "-" {
+		return nil, errForeign
+	}
+	return e, nil
 }
 
 func cutPosition(s string) (p bus.Position, rest string, ok bool) {

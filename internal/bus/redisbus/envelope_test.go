@@ -35,7 +35,7 @@ func FuzzEnvelopeRoundTrip(f *testing.F) {
 		copy(e.Trace.TraceID[:], trace)
 		copy(e.Trace.SpanID[:], id)
 		e.Trace.Flags = kind
-		got, err := decodeEnvelope(string(appendEnvelope(nil, e)))
+		got, err := decodeEnvelope(appendEnvelope(nil, e))
 		if err != nil {
 			t.Fatalf("%+v: %v", e, err)
 		}
@@ -63,7 +63,7 @@ func FuzzFrame(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		fr, err := decodeFrame("room", s)
+		fr, err := decodeFrame("room", []byte(s))
 		if err != nil {
 			if !errors.Is(err, errForeign) {
 				t.Fatal(err)
@@ -79,7 +79,7 @@ func FuzzFrame(f *testing.F) {
 		if s[0] == 'u' || s[0] == 'e' {
 			e := *fr.event
 			e.Room, e.Position = "", bus.Position{}
-			again, err := decodeEnvelope(string(appendEnvelope(nil, &e)))
+			again, err := decodeEnvelope(appendEnvelope(nil, &e))
 			if err != nil || !reflect.DeepEqual(again, &e) {
 				t.Fatalf("%+v became %+v, %v", e, again, err)
 			}
@@ -95,7 +95,7 @@ func TestEnvelopeOfTheFirstVersion(t *testing.T) {
 		"\x06\x19\x04\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x05\x00\x00\x00\x00\x00\x00\x00\x01" +
 		"\x07\x18\x06\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x07" +
 		"{\"text\":\"hi\"}"
-	got, err := decodeEnvelope(text)
+	got, err := decodeEnvelope([]byte(text))
 	if err != nil || !reflect.DeepEqual(got, sample()) {
 		t.Fatalf("got %+v, %v", got, err)
 	}
@@ -109,11 +109,11 @@ func TestEnvelopeOfALaterRelay(t *testing.T) {
 	e.Body = nil
 	b := appendEnvelope(nil, e)
 	b = appendField(b, 99, "a field that is not known yet")
-	if got, err := decodeEnvelope(string(b)); err != nil || !reflect.DeepEqual(got, e) {
+	if got, err := decodeEnvelope(b); err != nil || !reflect.DeepEqual(got, e) {
 		t.Errorf("an unknown field was not skipped: %+v, %v", got, err)
 	}
 	b[0] = 2
-	if got, err := decodeEnvelope(string(b)); err == nil {
+	if got, err := decodeEnvelope(b); err == nil {
 		t.Errorf("another version was read: %+v", got)
 	}
 }
@@ -124,8 +124,8 @@ func TestChannelsNameTheirRooms(t *testing.T) {
 		seen := make(map[int]bool)
 		for i := range 2000 {
 			room := fmt.Sprint("c:room{p99}:", i)
-			part, name, ok := k.parse(k.channel(room))
-			if !ok || name != room || part != partitionOf(room) {
+			part, name, ok := k.parse([]byte(k.channel(room)))
+			if !ok || string(name) != room || part != partitionOf(room) {
 				t.Fatalf("%q parsed as %d, %q, %v", k.channel(room), part, name, ok)
 			}
 			seen[part] = true
@@ -134,7 +134,7 @@ func TestChannelsNameTheirRooms(t *testing.T) {
 			t.Errorf("rooms fill %d of %d partitions", len(seen), partitions)
 		}
 		for _, other := range []string{"", k.partition[3] + "probe:x", k.sanctions + "changes", k.sanctions + "probe:x", "x" + k.channel("r"), prefix, k.partition[0], strings.Replace(k.channel("r"), "{p", "{q", 1)} {
-			if part, room, ok := k.parse(other); ok {
+			if part, room, ok := k.parse([]byte(other)); ok {
 				t.Errorf("%q taken for room %q of %d", other, room, part)
 			}
 		}

@@ -348,7 +348,7 @@ func (b *Bus) decodeStored(room, epoch string, pairs []any) (events []*bus.Event
 	events = make([]*bus.Event, 0, len(pairs)/2)
 	for i := 0; i+1 < len(pairs); i += 2 {
 		text, _ := pairs[i+1].(string)
-		e, err := decodeEnvelope(text)
+		e, err := decodeEnvelope([]byte(text))
 		if err != nil {
 			b.stats.Foreign.Add(1)
 			e, whole = &bus.Event{}, false

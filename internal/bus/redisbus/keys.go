@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/fnv"
-	"strings"
 )
 
 // Keys and channels.
@@ -83,14 +82,14 @@ func (k *keys) channel(room string) string { return k.partition[partitionOf(room
 func (k *keys) lease(inc string) string { return k.prefix + ":{lease}:" + inc }
 
 // parse takes a channel apart. A channel that is not a room's is not ok.
-func (k *keys) parse(channel string) (part int, room string, ok bool) {
-	if len(channel) < k.partPrefix+2 || channel[k.partPrefix:k.partPrefix+2] != "c:" {
-		return 0, "", false
+func (k *keys) parse(channel []byte) (part int, room []byte, ok bool) {
+	if len(channel) < k.partPrefix+2 || string(channel[k.partPrefix:k.partPrefix+2]) != "c:" {
+		return 0, nil, false
 	}
 	digits := channel[k.partPrefix-4 : k.partPrefix-2]
 	part = int(digits[0]-'0')*10 + int(digits[1]-'0')
-	if part < 0 || part >= partitions || !strings.HasPrefix(channel, k.partition[part]) {
-		return 0, "", false
+	if part < 0 || part >= partitions || string(channel[:k.partPrefix]) != k.partition[part] {
+		return 0, nil, false
 	}
 	return part, channel[k.partPrefix+2:], true
 }

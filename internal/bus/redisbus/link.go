@@ -14,9 +14,10 @@ import (
 	"time"
 )
 
-// link is a publisher's connection, with what it found at the other end. The
-// library dials and knows who is the primary; what is said on the connection is
-// ours, because a publisher sends on one goroutine and hears on another.
+// link is a connection of ours: a publisher's, with what it found at the other
+// end, or one that becomes a receiver's. The library dials and knows who is the
+// primary; what is said on the connection is ours, because both send on one
+// goroutine and hear on another.
 type link struct {
 	net.Conn
 	r     *bufio.Reader
@@ -28,9 +29,26 @@ type link struct {
 	stale     bool   // the server says that ids are not right any more
 }
 
-// dial connects to the primary that the lane leads to, loads the publishers'
-// scripts there and reads what server it is.
+// dial makes a publisher's connection: it loads their scripts at the server and
+// reads which one it is.
 func dial(l *lane, publisher string) (*link, error) {
+	c, err := reach(l)
+	if err != nil {
+		return nil, err
+	}
+	c.publisher = publisher
+	if err = c.load(l.bus); err == nil {
+		err = c.identify()
+	}
+	if err != nil {
+		_ = c.Close() // it is of no use
+		return nil, err
+	}
+	return c, nil
+}
+
+// reach connects to the primary that the lane leads to.
+func reach(l *lane) (*link, error) {
 	b := l.bus
 	node, err := l.node(b.ctx)
 	if err != nil {
@@ -43,15 +61,9 @@ func dial(l *lane, publisher string) (*link, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &link{Conn: nc, r: bufio.NewReader(nc), reply: b.time.Reply, publisher: publisher}
-	if err = c.greet(opt.Username, opt.Password, opt.DB, opt.ClientName); err == nil {
-		err = c.load(b)
-	}
-	if err == nil {
-		err = c.identify()
-	}
-	if err != nil {
-		_ = c.Close() // it is of no use
+	c := &link{Conn: nc, r: bufio.NewReader(nc), reply: b.time.Reply}
+	if err := c.greet(opt.Username, opt.Password, opt.DB, opt.ClientName); err != nil {
+		_ = c.Close()
 		return nil, err
 	}
 	return c, nil

@@ -170,10 +170,7 @@ func dialer(within time.Duration, secure *tls.Config) func(ctx context.Context, 
 		} else if c, err = d.DialContext(ctx, network, addr); err == nil {
 			c = quietly(c)
 		}
-		if err != nil {
-			return nil, err
-		}
-		return reported(ctx, c), nil
+		return c, err
 	}
 }
 

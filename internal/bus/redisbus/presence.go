@@ -172,7 +172,7 @@ func users(v any) [][]byte {
 // born tells a room that is received here which epoch it has, if it is one
 // that had none when its subscription began.
 func (rs *rooms) born(name, epoch string) {
-	r := rs.find(partitionOf(name), name)
+	r := rs.find(partitionOf(name), []byte(name))
 	if r == nil {
 		return
 	}

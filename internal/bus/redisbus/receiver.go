@@ -1,14 +1,12 @@
 package redisbus
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"sync"
 	"time"
-
-	"github.com/redis/go-redis/v9"
 
 	"github.com/wsrelay/relay/internal/bus"
 )
@@ -17,9 +15,11 @@ import (
 const subscribeMax = 500
 
 // receiver owns a lane's pub/sub connection: its loop is the only reader, so
-// frames of one room come one after the other. The library would reconnect and
-// subscribe again without a word, and lose what came in between; here every end
-// of a connection is an interruption, after which each room is looked at.
+// frames of one room come one after the other. The library dials, and no more: it
+// would reconnect and subscribe again without a word, and lose what came in
+// between; here every end of a connection is an interruption, after which each
+// room is looked at. Its connection would also return messages one at a time,
+// where here all that one read brought are handed over in a row (inbox.go).
 type receiver struct {
 	lane *lane
 	wake chan struct{} // holds one: there are changes to send
@@ -50,28 +50,11 @@ func (s *subscription) open() {
 	}
 }
 
-// line is one pub/sub connection.
-type line struct {
-	*redis.PubSub
-	run     run
-	changes []change // not sent yet
-	sent    []change // not confirmed yet, in order
-	cause   error    // why it was given up, if it did not break
-}
-
 // change is a subscription to take up (sub set) or to end.
 type change struct {
 	channel string
 	sub     *subscription
 }
-
-// dead is a context for reading: the library would use it to connect again,
-// and must not.
-var dead = func() context.Context {
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
-	return ctx
-}()
 
 func (r *receiver) init(l *lane) {
 	r.lane = l
@@ -171,8 +154,9 @@ func (r *receiver) run() {
 	for failures := 0; b.ctx.Err() == nil; {
 		ln, err := r.connect()
 		if err != nil {
-			failures++
-			r.failed(err)
+			if failures++; failures > 2 || fateOf(err) != elsewhere { // a slot has just moved: it will soon be known where
+				r.failed(err)
+			}
 			r.lane.astray()
 			pause := time.NewTimer(min(500*time.Millisecond, 10*time.Millisecond<<min(failures, 6)))
 			select {
@@ -194,48 +178,6 @@ func (r *receiver) run() {
 	}
 }
 
-// connect subscribes to the lane's probes, and then asks for all that is wanted.
-func (r *receiver) connect() (*line, error) {
-	b := r.lane.bus
-	ctx, cancel := context.WithTimeout(b.ctx, b.time.Dial+b.time.Reply)
-	defer cancel()
-	ln := &line{PubSub: b.client.Subscribe(ctx), run: run{handler: b.handler}}
-	ctx = ln.run.within(ctx)
-	probe := r.lane.probeChannel()
-	ln.sent = append(ln.sent, change{probe, &subscription{channel: probe}})
-	if err := r.subscribe(ctx, ln, probe); err != nil {
-		ln.run.end()
-		_ = ln.Close()
-		return nil, err
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.line, r.reason = ln, nil
-	for channel, s := range r.wanted {
-		ln.changes = append(ln.changes, change{channel, s})
-	}
-	r.nudge()
-	if b.ctx.Err() != nil {
-		ln.cause = bus.ErrClosed
-		_ = ln.Close()
-	}
-	return ln, nil
-}
-
-func (r *receiver) subscribe(ctx context.Context, ln *line, channels ...string) error {
-	if r.lane.bus.sharded {
-		return ln.SSubscribe(ctx, channels...)
-	}
-	return ln.Subscribe(ctx, channels...)
-}
-
-func (r *receiver) unsubscribe(ctx context.Context, ln *line, channels ...string) error {
-	if r.lane.bus.sharded {
-		return ln.SUnsubscribe(ctx, channels...)
-	}
-	return ln.Unsubscribe(ctx, channels...)
-}
-
 // write sends changes in their order, as many of a kind at a time as there are.
 func (r *receiver) write(ln *line, ended <-chan struct{}) {
 	for {
@@ -248,13 +190,7 @@ func (r *receiver) write(ln *line, ended <-chan struct{}) {
 				return
 			}
 		}
-		var err error
-		if subscribe {
-			err = r.subscribe(dead, ln, channels...)
-		} else {
-			err = r.unsubscribe(dead, ln, channels...)
-		}
-		if err != nil {
+		if err := r.send(ln, subscribe, channels...); err != nil {
 			r.hangUp(fmt.Errorf("subscribing: %w", err))
 			<-ended
 			return
@@ -284,35 +220,34 @@ func (r *receiver) next(ln *line) (subscribe bool, channels []string) {
 
 // read is the receive loop. It ends with the connection.
 func (r *receiver) read(ln *line) error {
-	defer ln.run.end()
+	defer ln.inbox.flush()
 	for {
-		// No time limit: one that strikes within a message would leave half of it
-		// behind. Probes tell whether the connection lives.
-		msg, err := ln.ReceiveTimeout(dead, 0)
+		n, err := ln.inbox.next()
 		if err != nil {
 			return err
 		}
-		switch msg := msg.(type) {
-		case *redis.Message:
-			r.message(msg)
-		case *redis.Subscription:
-			if err := r.confirm(ln, msg); err != nil {
+		switch n.kind {
+		case someMessage:
+			r.message(n.channel, n.payload)
+		case subscribed, unsubscribed:
+			if err := r.confirm(ln, n); err != nil {
 				return err
 			}
 		}
 	}
 }
 
-func (r *receiver) message(msg *redis.Message) {
+// message takes what came over a channel. Both are in the connection's buffer.
+func (r *receiver) message(channel, payload []byte) {
 	b := r.lane.bus
-	if msg.Channel == b.sanctions.channel {
-		b.sanctions.hear(msg.Payload)
+	if string(channel) == b.sanctions.channel {
+		b.sanctions.hear(string(payload))
 		return
 	}
-	part, name, ok := b.keys.parse(msg.Channel)
+	part, name, ok := b.keys.parse(channel)
 	if !ok {
-		if strings.HasSuffix(msg.Channel, b.name) {
-			r.lane.hear(msg.Payload)
+		if bytes.HasSuffix(channel, []byte(b.name)) {
+			r.lane.hear(string(payload))
 		}
 		return
 	}
@@ -324,7 +259,7 @@ func (r *receiver) message(msg *redis.Message) {
 	if rm == nil {
 		return // its subscription is being ended
 	}
-	f, err := decodeFrame(name, msg.Payload)
+	f, err := decodeFrame(rm.name, bytes.Clone(payload))
 	if err != nil {
 		if b.stats.Foreign.Add(1) == 1 {
 			b.log.Warn("a message on a room's channel cannot be read: is there another version, or something else, with this prefix?", "prefix", b.opts.Prefix)
@@ -336,11 +271,11 @@ func (r *receiver) message(msg *redis.Message) {
 
 // confirm matches a confirmation with what was sent. Redis answers in order; an
 // answer that was not asked for is a cluster's way to say that a slot has moved.
-func (r *receiver) confirm(ln *line, answer *redis.Subscription) error {
+func (r *receiver) confirm(ln *line, answer news) error {
 	r.mu.Lock()
-	if len(ln.sent) == 0 || ln.sent[0].channel != answer.Channel || (ln.sent[0].sub != nil) == strings.Contains(answer.Kind, "unsub") {
+	if len(ln.sent) == 0 || ln.sent[0].channel != string(answer.channel) || (ln.sent[0].sub != nil) != (answer.kind == subscribed) {
 		r.mu.Unlock()
-		return fmt.Errorf("redis ended a subscription on its own (%s)", answer.Kind)
+		return errors.New("redis changed a subscription on its own: has the slot moved?")
 	}
 	c := ln.sent[0]
 	if ln.sent = ln.sent[1:]; len(ln.sent) == 0 {

@@ -10,9 +10,10 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// This is the part of the Redis protocol (RESP2) that a publisher's connection
-// speaks. The library waits for the answer of what it sends, on the goroutine
-// that sends: a publisher is to send on one and hear on another (link.go).
+// This is the part of the Redis protocol (RESP2) that our own connections speak
+// (link.go); inbox.go has what is said on one of pub/sub. The library waits for
+// the answer of what it sends, on the goroutine that sends: a publisher is to send
+// on one and hear on another.
 
 // appendCommand begins a command of n arguments, its name among them; appendArg
 // adds them.

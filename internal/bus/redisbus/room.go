@@ -187,11 +187,11 @@ func (rs *rooms) init(b *Bus) {
 	}
 }
 
-func (rs *rooms) find(part int, name string) *room {
+func (rs *rooms) find(part int, name []byte) *room {
 	s := &rs.shards[part]
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.rooms[name]
+	return s.rooms[string(name)]
 }
 
 // use counts one more user of a room, and subscribes to it for the first.

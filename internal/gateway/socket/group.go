@@ -138,7 +138,10 @@ func (g *Group) Stats() *Stats { return &g.stats }
 // sockets and does not wait in between: until Flush, nobody is woken up to write
 // a few of them, because Flush writes them, on the goroutine of the caller. Many
 // are left to the writers. Whose frames they are does not matter, so Flush must
-// follow soon, and always.
+// follow soon, and always. A frame waits at most until the first Flush of anybody:
+// for the work of one row, that is one read from Redis (32 KiB, or one message),
+// the answers of one of its round trips, or one round of a core's sockets (256
+// events, and those left over), none of which waits for the network.
 func (g *Group) Gather() { g.gathering.Add(1) }
 
 // Flush ends what Gather began.
