@@ -84,6 +84,7 @@ func (g *Group) newConn(opt *Options, h *handshake, ws *websocket.Conn) *conn {
 	if c := newPolled(shard, h.Conn, opt); c != nil {
 		return c
 	}
+	h.Conn = waiting(h.Conn)
 	s := newStream(h.Conn, ws)
 	s.setUp(shard, opt, s)
 	h.c = &s.conn
