@@ -48,7 +48,7 @@ type App struct {
 	sockets   *socket.Group
 	gateway   atomic.Pointer[gateway.Gateway] // set by Start
 	certs     *door.Certificates
-	public    *http.Server
+	public    *door.Front
 	admin     *http.Server
 
 	publicAddr, adminAddr, metricsAddr net.Addr // set by Start

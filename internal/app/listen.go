@@ -22,7 +22,7 @@ func (a *App) servePublic() error {
 	if a.certs != nil {
 		ln = tls.NewListener(ln, a.certs.Config())
 	}
-	a.public = door.Server(http.HandlerFunc(a.handle), a.log)
+	a.public = door.NewFront(http.HandlerFunc(a.handle), a.log)
 	a.serve("listener", a.public, ln)
 	return nil
 }
@@ -30,7 +30,7 @@ func (a *App) servePublic() error {
 // listen opens a listener; with Dev, on one of the next ports if this one is
 // taken.
 func (a *App) listen(addr string) (net.Listener, error) {
-	ln, err := net.Listen("tcp", addr)
+	ln, err := door.Listen(addr)
 	if err == nil || !a.opt.Dev {
 		return ln, err
 	}
@@ -40,7 +40,7 @@ func (a *App) listen(addr string) (net.Listener, error) {
 		return nil, err
 	}
 	for i := 1; i <= 20; i++ {
-		if ln, next := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(n+i))); next == nil {
+		if ln, next := door.Listen(net.JoinHostPort(host, strconv.Itoa(n+i))); next == nil {
 			return ln, nil
 		}
 	}
@@ -94,10 +94,17 @@ func (a *App) serveMetrics() error {
 	return nil
 }
 
+// server is an http.Server, or a door.Front.
+type server interface {
+	Serve(ln net.Listener) error
+	Shutdown(ctx context.Context) error
+	Close() error
+}
+
 // serve runs a server until Stop closes it.
-func (a *App) serve(name string, srv *http.Server, ln net.Listener) {
+func (a *App) serve(name string, srv server, ln net.Listener) {
 	a.onStop(name, func(ctx context.Context) error {
-		err := srv.Shutdown(ctx) // sockets are hijacked: it waits for plain requests only
+		err := srv.Shutdown(ctx) // sockets are hijacked: it waits for handshakes and plain requests only
 		if err != nil {
 			return errors.Join(err, srv.Close())
 		}

@@ -22,7 +22,7 @@ var layers = map[string][]string{
 	"internal/cli":               {"internal/app", "config", "auth", "telemetry", "examples/browser", "examples/filters", "plugins", "plugins/filter", "plugins/filtertest", "internal/room", "internal/room/policy", "internal/bus", "internal/wire", "internal/bench", "client/go"},
 	"internal/app":               {"config", "auth", "telemetry", "plugins", "plugins/builtin", "plugins/filter", "internal/gateway/...", "internal/room/...", "internal/bus/...", "internal/wire", "examples/browser"},
 	"internal/gateway":           {"telemetry", "internal/gateway/door", "internal/gateway/socket", "internal/room", "internal/room/policy", "internal/bus", "internal/wire", "auth"},
-	"internal/gateway/door":      {},
+	"internal/gateway/door":      {"internal/rawio"},
 	"internal/gateway/socket":    {"internal/rawio", "internal/wire"},
 	"internal/rawio":             {},
 	"internal/room":              {"internal/room/policy", "internal/bus", "internal/wire", "auth", "plugins/filter", "telemetry"},

@@ -151,6 +151,8 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if c := g.opt.Traces.Handshake(ep.Trace, seen); !c.IsZero() {
 		s.handshake = &c
 	}
+	g.opt.Sockets.Gather() // the client waits for this answer: to wake somebody up who writes it costs more
+	defer g.opt.Sockets.Flush()
 	switch {
 	case authErr != nil:
 		s.refuse(nil, authErr)

@@ -1,4 +1,4 @@
-// Package rawio reads and writes descriptors that do not block, on Linux,
+// Package rawio accepts, reads and writes descriptors that do not block, on Linux,
 // without a word to Go's scheduler.
 //
 // A system call through package syscall tells the scheduler that the goroutine

@@ -14,13 +14,13 @@ import (
 // Group is all connections of an instance. It keeps one coarse clock and one
 // sweeper for them, so that none needs a timer or a deadline per write.
 type Group struct {
-	stats   Stats
-	clock   atomic.Int64 // nanoseconds since start, moved on by the sweeper
-	start   time.Time
-	stop    chan struct{}
-	own     sync.WaitGroup // the sweeper and the loops
-	shards  []*shard
-	options atomic.Pointer[Options] // of the last Upgrade: most have the same
+	stats  Stats
+	clock  atomic.Int64 // nanoseconds since start, moved on by the sweeper
+	start  time.Time
+	stop   chan struct{}
+	own    sync.WaitGroup // the sweeper and the loops
+	shards []*shard
+	ways   atomic.Pointer[way] // of the last Upgrade
 
 	gathering atomic.Int32 // calls of Gather without their Flush
 	behind    Gatherer     // is told what comes in a row; nil: nobody is
@@ -170,15 +170,6 @@ func (g *Group) endRow() {
 
 // now is the coarse time, in nanoseconds since the group started.
 func (g *Group) now() int64 { return g.clock.Load() }
-
-// shared gives one copy of opt to all who have the same.
-func (g *Group) shared(opt *Options) *Options {
-	if o := g.options.Load(); o != nil && *o == *opt {
-		return o
-	}
-	g.options.Store(opt)
-	return opt
-}
 
 // enter counts a connection that begins; false after Stop.
 func (g *Group) enter() bool {

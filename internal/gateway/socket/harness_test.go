@@ -3,16 +3,20 @@ package socket
 import (
 	"context"
 	"crypto/tls"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/gorilla/websocket"
 	"go.uber.org/goleak"
+
+	"github.com/wsrelay/relay/internal/gateway/door"
 )
 
 func TestMain(m *testing.M) {
@@ -27,12 +31,15 @@ type kind struct {
 	name string
 	tls  bool
 	wrap func(net.Conn) net.Conn // what the HTTP server gets to see of a connection
+
+	front bool // as an instance serves plain TCP, not as net/http does
 }
 
 // kinds are all that an instance can have: the choice is Upgrade's, by what
 // it is given.
 var kinds = []kind{
 	{name: "tcp"}, // without a goroutine where the system allows
+	{name: "front", front: true},
 	{name: "stream", wrap: func(nc net.Conn) net.Conn { return struct{ net.Conn }{nc} }},
 	{name: "tls", tls: true},
 }
@@ -110,7 +117,7 @@ func (s *server) advance(d time.Duration) {
 func serveGroup(t testing.TB, k kind, g *Group, opt Options, hooks ...func(*peer, []byte)) *server {
 	t.Helper()
 	s := &server{kind: k, group: g, opt: opt, conns: make(chan *peer, 20_000)}
-	s.Server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		p := &peer{got: make(chan string, 1000), closed: make(chan Cause, 2)}
 		if len(hooks) > 0 {
 			p.before = hooks[0]
@@ -122,7 +129,12 @@ func serveGroup(t testing.TB, k kind, g *Group, opt Options, hooks ...func(*peer
 		p.Conn = c
 		s.conns <- p
 		c.Start(p)
-	}))
+	})
+	s.Server = httptest.NewUnstartedServer(handler)
+	if k.front {
+		_ = s.Listener.Close()
+		s.Listener = behind(t, handler)
+	}
 	if k.wrap != nil {
 		s.Listener = listener{s.Listener, k.wrap}
 	}
@@ -144,6 +156,42 @@ func serveGroup(t testing.TB, k kind, g *Group, opt Options, hooks ...func(*peer
 		}
 	})
 	return s
+}
+
+// behind is a listener whose connections a front serves: the test's own server
+// has nothing to do.
+func behind(t testing.TB, h http.Handler) net.Listener {
+	t.Helper()
+	ln, err := door.Listen("127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := door.NewFront(h, slog.New(slog.DiscardHandler))
+	served := make(chan error, 1)
+	go func() { served <- f.Serve(ln) }()
+	over := make(chan struct{})
+	return &nothing{ln, over, sync.OnceFunc(func() {
+		close(over)
+		_ = f.Shutdown(context.Background())
+		<-served
+	})}
+}
+
+// nothing is a listener that takes nothing.
+type nothing struct {
+	net.Listener
+	over chan struct{}
+	stop func()
+}
+
+func (l *nothing) Accept() (net.Conn, error) {
+	<-l.over
+	return nil, net.ErrClosed
+}
+
+func (l *nothing) Close() error {
+	l.stop()
+	return nil
 }
 
 func (s *server) dial(t testing.TB, d *websocket.Dialer) (*websocket.Conn, *peer) {

@@ -34,26 +34,53 @@ type polled struct {
 	writable bool // the kernel said so while writing; guarded by mu
 }
 
-// newPolled takes the descriptor of nc over, and closes nc: Go's own poller is
-// not to be woken too. nil when that cannot be: not plain TCP, or no descriptor
-// to be had.
+// newPolled takes the descriptor of nc over. nil when that cannot be: not plain
+// TCP, or no descriptor to be had.
 func newPolled(s *shard, nc net.Conn, opt *Options) *conn {
-	tc, ok := nc.(*net.TCPConn)
-	if !ok || !s.start() {
-		return nil
-	}
-	raw, err := tc.SyscallConn()
-	if err != nil {
-		return nil
-	}
 	fd := -1
-	if e := raw.Control(func(f uintptr) { fd, err = unix.FcntlInt(f, unix.F_DUPFD_CLOEXEC, 0) }); e != nil || err != nil {
+	switch nc := nc.(type) {
+	case *rawio.Conn:
+		if s.start() {
+			fd = nc.Detach()
+		}
+	case *net.TCPConn:
+		if s.start() {
+			fd = detach(nc)
+		}
+	}
+	if fd < 0 {
 		return nil
 	}
-	_ = tc.Close() // the connection lives on in fd
 	p := &polled{fd: fd}
 	p.setUp(s, opt, p)
 	return &p.conn
+}
+
+// detach has the connection live on under another descriptor, and closes tc: Go's
+// own poller is not to be woken too. -1 when that cannot be.
+func detach(tc *net.TCPConn) (fd int) {
+	raw, err := tc.SyscallConn()
+	if err != nil {
+		return -1
+	}
+	if e := raw.Control(func(f uintptr) { fd, err = unix.FcntlInt(f, unix.F_DUPFD_CLOEXEC, 0) }); e != nil || err != nil {
+		return -1
+	}
+	_ = tc.Close()
+	return fd
+}
+
+// waiting is nc as a connection that waits, for who reads it from a goroutine.
+func waiting(nc net.Conn) net.Conn {
+	c, ok := nc.(*rawio.Conn)
+	if !ok {
+		return nc
+	}
+	std, err := c.Std()
+	if err != nil {
+		return c // is closed: the reader finds out
+	}
+	return std
 }
 
 // begin implements line.

@@ -24,6 +24,24 @@ type writeBuffers struct{}
 func (writeBuffers) Get() any { return nil }
 func (writeBuffers) Put(any)  {}
 
+// way is how connections with the same Options are made.
+type way struct {
+	asked    Options // without defaults
+	opt      Options
+	upgrader *websocket.Upgrader
+}
+
+// way finds or makes the one for opt: most connections have the same as the one
+// before.
+func (g *Group) way(opt Options) *way {
+	if w := g.ways.Load(); w != nil && w.asked == opt {
+		return w
+	}
+	w := &way{opt, opt.withDefaults(), upgrader(opt.Compression, 256)}
+	g.ways.Store(w)
+	return w
+}
+
 func upgrader(compression bool, readBuffer int) *websocket.Upgrader {
 	return &websocket.Upgrader{
 		ReadBufferSize:    readBuffer, // of its own: net/http's is 4 KiB and would be kept as long as the connection
@@ -43,9 +61,9 @@ func (g *Group) Upgrade(w http.ResponseWriter, r *http.Request, opt Options) (Co
 		http.Error(w, "shutting down; connect again", http.StatusServiceUnavailable)
 		return nil, ErrStopped
 	}
-	opt = opt.withDefaults()
+	way := g.way(opt)
 	h := &hijacker{ResponseWriter: w}
-	ws, err := upgrader(opt.Compression, 256).Upgrade(h, r, nil)
+	ws, err := way.upgrader.Upgrade(h, r, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -53,8 +71,8 @@ func (g *Group) Upgrade(w http.ResponseWriter, r *http.Request, opt Options) (Co
 		_ = h.line.Close()
 		return nil, ErrStopped
 	}
-	c := g.newConn(&opt, h.line, ws)
-	c.queue.deflated = opt.Compression && offersDeflate(r)
+	c := g.newConn(&way.opt, h.line, ws)
+	c.queue.deflated = way.opt.Compression && offersDeflate(r)
 	c.controls().head, h.line.answer = h.line.answer, nil // goes out with the first frame, or on Start
 	c.place.shard.add(c)
 	return c, nil
@@ -66,6 +84,7 @@ func (g *Group) newConn(opt *Options, h *handshake, ws *websocket.Conn) *conn {
 	if c := newPolled(shard, h.Conn, opt); c != nil {
 		return c
 	}
+	h.Conn = waiting(h.Conn)
 	s := newStream(h.Conn, ws)
 	s.setUp(shard, opt, s)
 	h.c = &s.conn
@@ -75,7 +94,7 @@ func (g *Group) newConn(opt *Options, h *handshake, ws *websocket.Conn) *conn {
 // setUp fills in what all connections have.
 func (c *conn) setUp(s *shard, opt *Options, l line) {
 	g := s.group
-	c.group, c.opt, c.line, c.place.shard = g, g.shared(opt), l, s
+	c.group, c.opt, c.line, c.place.shard = g, opt, l, s
 	now := g.now()
 	c.progress = now
 	c.heard.Store(now - rand.Int64N(max(int64(opt.PingEvery)/4, 1))) // pings are spread from the start
