@@ -71,9 +71,13 @@ func (s *Seat) Rejoin(ctx context.Context, resume *bus.Position, reply Reply) *w
 	r.reg.resume(e, resume)
 	e.Create = bus.MayCreate
 	if !r.hush(s) {
-		return &wire.Error{Code: wire.NotMember, RoomID: r.id, Message: "you left this room meanwhile"}
+		return left(r.id)
 	}
 	s.who.mu.Lock()
+	if s.stage&settled != 0 { // its Leave has been sent: an Enter now would stand for nobody
+		s.who.mu.Unlock()
+		return left(r.id)
+	}
 	at, err := r.reg.bus.Enter(ctx, e)
 	s.who.mu.Unlock()
 	if err != nil {
@@ -169,26 +173,27 @@ func (g *Registry) enter(ctx context.Context, a *Actor, sink Sink, ru *rules, e 
 		g.release(r)
 		return nil, refusal(err, e.Room)
 	}
-	s := &Seat{room: r, sink: sink, conn: a.Conn, who: r.presenceOf(e.Member), barrier: new(barrier)}
+	s := &Seat{room: r, sink: sink, conn: a.Conn, who: r.presenceOf(e.Member), barrier: new(barrier), stage: coming}
 	s.actor.Store(a)
 	r.attach(s, pos)
 	g.recall(ctx, r, ru)
 
 	s.who.mu.Lock()
 	at, err := g.bus.Enter(ctx, e)
+	s.stage &^= coming
 	if err == nil || errors.Is(err, bus.ErrUnknownOutcome) {
-		s.who.sockets++ // leave gives it back
+		s.who.sockets++ // settle gives it back
+		s.stage |= counted
 	}
 	s.who.mu.Unlock()
 	switch {
-	case errors.Is(err, bus.ErrUnknownOutcome):
-		s.leave(ctx, bus.Leaving{})
-		return nil, refusal(err, e.Room)
 	case err != nil:
-		s.abandon()
+		s.abandon(ctx, bus.Leaving{})
 		return nil, refusal(err, e.Room)
 	case !s.goLive(at, reply(at)):
-		s.leave(ctx, bus.Leaving{})
+		if !s.abandon(ctx, bus.Leaving{}) { // kicked, or the like, before it was in
+			return nil, left(e.Room)
+		}
 		return nil, g.overflowed(e.Room)
 	}
 	return s, nil
@@ -213,18 +218,14 @@ func (g *Registry) recall(ctx context.Context, r *Room, ru *rules) {
 	}
 }
 
-// abandon undoes attach for a seat whose member never got in.
-func (s *Seat) abandon() {
-	r := s.room
-	r.detach(s)
-	r.dropPresence(s.who)
-	r.reg.bus.Unsubscribe(r.id)
-	r.reg.release(r)
-}
-
 func (g *Registry) overflowed(roomID string) *wire.Error {
 	g.stats.JoinOverflow.Add(1)
 	return &wire.Error{Code: wire.Unavailable, RoomID: roomID, Retry: true, Message: "the room was too busy to join; try again"}
+}
+
+// left is the answer to who has lost the seat that the request is about.
+func left(roomID string) *wire.Error {
+	return &wire.Error{Code: wire.NotMember, RoomID: roomID, Message: "you left this room meanwhile"}
 }
 
 // refuse makes the error for something that a rule forbids, and counts it.

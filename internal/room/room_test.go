@@ -31,6 +31,7 @@ type scripted struct {
 	redact   func(*bus.Redaction)
 	signal   func(*bus.Event)
 	history  []*bus.Event
+	before   func() // of History
 }
 
 func (s *scripted) Sanction(_ context.Context, x *bus.Sanction) (*bus.Sanction, error) {
@@ -44,6 +45,9 @@ func (s *scripted) Redact(_ context.Context, r *bus.Redaction) (bus.Position, er
 }
 func (s *scripted) Signal(e *bus.Event) error { s.signal(e); return nil }
 func (s *scripted) History(context.Context, bus.HistoryQuery) (bus.HistoryPage, error) {
+	if s.before != nil {
+		s.before()
+	}
 	return bus.HistoryPage{Events: s.history}, nil
 }
 

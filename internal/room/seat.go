@@ -25,7 +25,19 @@ type Seat struct {
 	atVersion uint64       // likewise, of the member list
 	index     int32        // in Room.seats; -1: not there any more
 	behind    bool         // this instance has yet to reach the epoch of at
+
+	stage stage // guarded by who.mu
 }
+
+// stage is how far a seat has come in taking what enter takes for it (a count in
+// who.sockets, a subscription, a share of the room) and in giving it back.
+type stage uint8
+
+const (
+	coming  stage = 1 << iota // the bus has not said yet whether the member is in: enter gives back
+	counted                   // in who.sockets
+	settled                   // all was given back
+)
 
 // voice is what a seat needs to publish.
 type voice struct {
@@ -221,20 +233,37 @@ func (s *Seat) Leave(ctx context.Context, grace bool) {
 // somebody else did that already.
 func (s *Seat) leave(ctx context.Context, l bus.Leaving) bool {
 	_ = s.Drained(ctx) // out of time: leave all the same
+	return s.abandon(ctx, l)
+}
+
+// abandon is leave without the wait.
+func (s *Seat) abandon(ctx context.Context, l bus.Leaving) bool {
+	first := s.room.detach(s)
+	s.settle(ctx, l)
+	return first
+}
+
+// settle gives back what enter took, once. A seat may be taken away while enter
+// still asks the bus, which holds who.mu meanwhile or is about to: then that is
+// left to enter, or a Leave would come before the Enter that it is meant for.
+func (s *Seat) settle(ctx context.Context, l bus.Leaving) {
 	r := s.room
-	if !r.detach(s) {
-		return false
-	}
 	s.who.mu.Lock()
-	if s.who.sockets--; s.who.sockets == 0 {
-		l.Room, l.Member = r.id, s.who.member
-		if err := r.reg.bus.Leave(ctx, &l); err != nil {
-			r.reg.log.DebugContext(ctx, "leave will be carried out when the bus is back", "room", r.id, "error", err)
+	if s.stage&(coming|settled) != 0 {
+		s.who.mu.Unlock()
+		return
+	}
+	s.stage |= settled
+	if s.stage&counted != 0 {
+		if s.who.sockets--; s.who.sockets == 0 {
+			l.Room, l.Member = r.id, s.who.member
+			if err := r.reg.bus.Leave(ctx, &l); err != nil {
+				r.reg.log.DebugContext(ctx, "leave will be carried out when the bus is back", "room", r.id, "error", err)
+			}
 		}
 	}
 	s.who.mu.Unlock()
 	r.dropPresence(s.who)
 	r.reg.bus.Unsubscribe(r.id)
 	r.reg.release(r)
-	return true
 }

@@ -1,0 +1,123 @@
+package room
+
+import (
+	"context"
+	"runtime"
+	"strings"
+	"testing"
+
+	"github.com/wsrelay/relay/internal/bus"
+	"github.com/wsrelay/relay/internal/wire"
+)
+
+func entered() (*bus.Entered, error) { return &bus.Entered{Position: bus.Position{Epoch: "e"}}, nil }
+
+func joined(*bus.Entered) *wire.Frame { return (&wire.Joined{}).Frame() }
+
+// seat joins room r.
+func seat(t *testing.T, g *Registry, id string, sink Sink) *Seat {
+	t.Helper()
+	s, e := g.Join(t.Context(), actor(id), sink, "r", nil, joined)
+	if e != nil {
+		t.Fatal(e)
+	}
+	return s
+}
+
+// evicted is a socket that is told so.
+type evicted chan string
+
+func (e evicted) Send(*wire.Frame)               {}
+func (e evicted) Evicted(_ *Seat, reason string) { e <- reason }
+
+func finished(t *testing.T, g *Registry) {
+	t.Helper()
+	if err := g.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A seat can be taken away while its join is under way, before the bus is asked
+// or after, and the bus may then let the member in or not. Whatever happens, what
+// the join took is given back once: nobody else's subscription is, and no member
+// stays without a socket.
+func TestAJoinThatIsEvictedGivesBackWhatItTook(t *testing.T) {
+	for name, c := range map[string]struct {
+		before bool  // the bus is asked
+		err    error // of the bus
+		leaves int
+	}{
+		"before, let in":       {true, nil, 1},
+		"before, refused":      {true, bus.ErrRoomFull, 0},
+		"before, nobody knows": {true, bus.ErrUnknownOutcome, 1},
+		"while, let in":        {false, nil, 1},
+		"while, refused":       {false, bus.ErrRoomFull, 0},
+		"while, nobody knows":  {false, bus.ErrUnknownOutcome, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newCourtroom(t, kept)
+			g, bobs := b.g, &ear{}
+			seat(t, g, "bob", bobs)
+			gone := make(evicted, 1)
+			evict := func() {
+				g.Sanctioned(&bus.Sanction{Kind: bus.Kick, Room: "r", Member: "x"})
+				for g.stats.Seats.Load() > 1 {
+					runtime.Gosched()
+				}
+			}
+			if c.before {
+				b.filters.recent = 1 // which are asked for with the seat in its place
+				b.before = func() {
+					evict()
+					if reason := <-gone; reason != ReasonKicked {
+						t.Errorf("told that it is %s", reason)
+					}
+				}
+			}
+			b.enter = func() (*bus.Entered, error) {
+				if !c.before {
+					evict()
+				}
+				if c.err != nil {
+					return nil, c.err
+				}
+				return entered()
+			}
+			if _, e := g.Join(t.Context(), actor("x"), gone, "r", nil, joined); e == nil || c.err == nil && e.Code != wire.NotMember {
+				t.Errorf("%+v", e)
+			}
+			finished(t, g)
+			if b.users != 1 || len(b.left) != c.leaves || g.stats.Rooms.Load() != 1 || g.stats.Seats.Load() != 1 {
+				t.Errorf("%d subscriptions, %+v left, %d rooms, %d seats", b.users, b.left, g.stats.Rooms.Load(), g.stats.Seats.Load())
+			}
+			g.Deliver(chat("e", 1))
+			if got := strings.Join(bobs.heard, ","); got != "joined,chat 1" {
+				t.Errorf("who stays heard %s", got)
+			}
+		})
+	}
+}
+
+// A rejoin enters again only while its seat has not left: else the Leave of the
+// seat would come before the Enter, and the member would stay for good.
+func TestARejoinDoesNotEnterBehindItsLeave(t *testing.T) {
+	b := newCourtroom(t, kept)
+	b.join(t)
+	r := b.seat.room
+	b.enter = func() (*bus.Entered, error) { t.Error("entered"); return entered() }
+	// The rejoin waits where another socket of the user is about to leave.
+	b.seat.who.mu.Lock()
+	answer := make(chan *wire.Error)
+	go func() { answer <- b.seat.Rejoin(context.Background(), nil, joined) }()
+	for behind := false; !behind; runtime.Gosched() {
+		r.mu.Lock()
+		behind = b.seat.barrier != nil
+		r.mu.Unlock()
+	}
+	r.detach(b.seat)
+	b.seat.stage |= settled
+	b.seat.who.mu.Unlock()
+	if e := <-answer; e == nil || e.Code != wire.NotMember {
+		t.Errorf("%+v", e)
+	}
+}
