@@ -290,9 +290,7 @@ func (s *session) Send(f *wire.Frame) { s.conn.Send(f) }
 
 // Evicted implements room.Sink.
 func (s *session) Evicted(seat *room.Seat, reason string) {
-	s.mu.Lock()
-	s.seats.remove(seat)
-	s.mu.Unlock()
+	s.drop(seat)
 	s.conn.Send((&wire.Exited{RoomID: seat.Room(), Reason: reason}).Frame())
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"github.com/wsrelay/relay/internal/bus"
 	"github.com/wsrelay/relay/internal/wire"
+	"github.com/wsrelay/relay/plugins/filter"
 )
 
 func entered() (*bus.Entered, error) { return &bus.Entered{Position: bus.Position{Epoch: "e"}}, nil }
@@ -119,5 +120,28 @@ func TestARejoinDoesNotEnterBehindItsLeave(t *testing.T) {
 	b.seat.who.mu.Unlock()
 	if e := <-answer; e == nil || e.Code != wire.NotMember {
 		t.Errorf("%+v", e)
+	}
+}
+
+// Who has lost the seat says nothing as a member any more, not even what was with
+// the filters when it went.
+func TestWhoHasNoSeatDoesNotPublish(t *testing.T) {
+	c := newCourtroom(t, kept)
+	c.join(t)
+	c.seat.speak()
+	c.seat.room.detach(c.seat)
+	if e := c.seat.Publish(Chat{Message: []byte(`1`)}, nil); e == nil || e.Code != wire.NotMember {
+		t.Errorf("published: %v", e)
+	}
+	c = newCourtroom(t, kept, filter.Chat)
+	c.join(t)
+	c.say(t, `1`)
+	c.seat.room.detach(c.seat)
+	c.filters.answer[0](&Ruling{})
+	if want := "joined,not_member 1  "; c.heard() != want || len(c.published) != 0 {
+		t.Errorf("heard %s, want %s; %d published", c.heard(), want, len(c.published))
+	}
+	if err := c.seat.Drained(t.Context()); err != nil {
+		t.Error(err)
 	}
 }

@@ -110,7 +110,9 @@ func (s *Seat) accept(a *Actor, ru *rules, c *Chat) (*bus.Message, *wire.Error) 
 func (s *Seat) send(m *bus.Message, ack Ack, changed []byte, w *afterwards, t tale) *wire.Error {
 	g := s.room.reg
 	p := &receipt{seat: s, ack: ack, event: &m.Event, changed: changed, after: w, tale: t}
-	s.expect(p)
+	if !s.expect(p) {
+		return left(s.room.id)
+	}
 	if err := g.bus.Publish(m, p); err != nil {
 		s.withdraw(p)
 		g.stats.PublishFailed.Add(1)

@@ -40,14 +40,19 @@ func (v *voice) end() {
 	}
 }
 
-// expect notes a message that is about to be published.
-func (s *Seat) expect(p *receipt) {
+// expect notes a message that is about to be published; false: its seat is gone,
+// and it must not be.
+func (s *Seat) expect(p *receipt) bool {
 	v := s.speak()
-	v.begin()
 	r := s.room
 	r.mu.Lock()
+	defer r.mu.Unlock()
+	if s.index < 0 {
+		return false
+	}
+	v.begin()
 	v.pending = append(v.pending, p)
-	r.mu.Unlock()
+	return true
 }
 
 // withdraw forgets a message that the bus did not take.

@@ -86,6 +86,14 @@ type heldFrame struct {
 // Room is the id of the seat's room.
 func (s *Seat) Room() string { return s.room.id }
 
+// Gone reports whether the seat was taken away, or given up by a rejoin that
+// failed: it is of no use any more.
+func (s *Seat) Gone() bool {
+	s.room.mu.Lock()
+	defer s.room.mu.Unlock()
+	return s.index < 0
+}
+
 // hold keeps a frame for a seat that is not live yet. Room.mu is held.
 func (b *barrier) hold(e *bus.Event, f *wire.Frame, bound int) {
 	b.bytes += len(f.Bytes())
