@@ -145,3 +145,58 @@ func TestWhoHasNoSeatDoesNotPublish(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A ban and a kick hold from the moment they are told: messages that are under
+// way are waited for, and no others join them, which could go on for as long as
+// there is one more each time.
+func TestWhoIsExpelledSaysNothingMore(t *testing.T) {
+	for name, c := range map[string]struct {
+		kind   bus.SanctionKind
+		reason string
+	}{"kicked": {bus.Kick, ReasonKicked}, "banned": {bus.Ban, ReasonBanned}} {
+		t.Run(name, func(t *testing.T) {
+			b := newCourtroom(t, kept)
+			gone := make(evicted, 1)
+			s := seat(t, b.g, "x", gone)
+			if e := s.Publish(Chat{Message: []byte(`1`)}, func(Accepted, *wire.Error) {}); e != nil {
+				t.Fatal(e)
+			}
+			b.g.Sanctioned(&bus.Sanction{Kind: c.kind, Room: "r", Member: "x"})
+			for range 3 {
+				if e := s.Publish(Chat{Message: []byte(`2`)}, nil); e == nil || e.Code != wire.NotMember {
+					t.Errorf("published: %v", e)
+				}
+				if e := s.Signal([]byte(`2`)); e == nil || e.Code != wire.NotMember {
+					t.Errorf("signalled: %v", e)
+				}
+			}
+			if len(gone) != 0 {
+				t.Error("it left before its message was resolved")
+			}
+			b.store(0, 1)
+			if reason := <-gone; reason != c.reason {
+				t.Errorf("told that it is %s", reason)
+			}
+			finished(t, b.g)
+		})
+	}
+}
+
+// A ban that is in force holds for who still sits there, and for what is with the
+// filters.
+func TestABanHoldsForWhoStillSits(t *testing.T) {
+	c := newCourtroom(t, kept, filter.Chat)
+	c.join(t)
+	c.say(t, `1`)
+	c.inForce = []*bus.Sanction{{Kind: bus.Ban, Member: "a", Room: "r"}}
+	if e := c.seat.Publish(Chat{Message: []byte(`2`)}, nil); e == nil || e.Code != wire.Banned {
+		t.Errorf("published: %v", e)
+	}
+	c.filters.answer[0](&Ruling{})
+	if want := "joined,banned 1  "; c.heard() != want || len(c.published) != 0 {
+		t.Errorf("heard %s, want %s; %d published", c.heard(), want, len(c.published))
+	}
+	if err := c.seat.Drained(t.Context()); err != nil {
+		t.Error(err)
+	}
+}

@@ -70,7 +70,7 @@ func (s *Seat) Publish(c Chat, ack Ack) *wire.Error {
 		v.end()
 	}
 	publish := func(r *Ruling) *wire.Error {
-		if e := g.sanctioned(a, s.room.id, bus.Mute); e != nil { // for a message right before this one
+		if e := g.sanctioned(a, s.room.id, bus.Ban, bus.Mute); e != nil { // for a message right before this one
 			return e
 		}
 		var changed []byte
@@ -96,10 +96,13 @@ func (s *Seat) Publish(c Chat, ack Ack) *wire.Error {
 // sanctions, size, rate.
 func (s *Seat) accept(a *Actor, ru *rules, c *Chat) (*bus.Message, *wire.Error) {
 	g := s.room.reg
+	if s.speak().over.Load() {
+		return nil, left(s.room.id)
+	}
 	if !s.mayPublish(a, ru) {
 		return nil, g.may(ru, policy.Publish, ru.input(s.room, a, true), "you may not publish in this room")
 	}
-	if e := g.sanctioned(a, s.room.id, bus.Mute); e != nil {
+	if e := g.sanctioned(a, s.room.id, bus.Ban, bus.Mute); e != nil {
 		return nil, e
 	}
 	return g.message(a, ru, s.room.id, s.speak().limit, c)

@@ -106,6 +106,7 @@ func (r *Room) detach(s *Seat) bool {
 	s.index, s.barrier = -1, nil
 	if v := s.voice.Load(); v != nil {
 		r.reg.limits.unpin(v.limit)
+		v.over.Store(true)
 	}
 	r.reg.stats.Seats.Add(-1)
 	if len(r.seats) == 0 {

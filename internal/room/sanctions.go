@@ -88,8 +88,10 @@ func (g *Registry) Sanctioned(s *bus.Sanction) {
 // message, whoever was banned with the next join.
 func (g *Registry) Lifted(*bus.Sanction) {}
 
-// expel takes a seat away for a sanction, without grace.
+// expel takes a seat away for a sanction, without grace. Nothing more is accepted
+// from it, from now on: its turn may come late.
 func (g *Registry) expel(s *Seat, reason string) {
+	s.speak().over.Store(true)
 	g.aside("expulsion", func(ctx context.Context) error {
 		if s.leave(ctx, bus.Leaving{Reason: reason}) {
 			s.sink.Evicted(s, reason)

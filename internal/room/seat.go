@@ -44,7 +44,8 @@ type voice struct {
 	limit   *limiter
 	lane    Lane // messages that filters judge
 	publish atomic.Pointer[publishAnswer]
-	pending []*receipt // messages without an ack, in the order of publishing; guarded by Room.mu
+	over    atomic.Bool // the seat is left, or about to be: nothing more is accepted
+	pending []*receipt  // messages without an ack, in the order of publishing; guarded by Room.mu
 
 	mu       sync.Mutex
 	inFlight int           // messages handed to the bus and not resolved; guarded by mu
@@ -65,6 +66,7 @@ func (s *Seat) speak() *voice {
 		v = &voice{limit: limits.pin(r.id, s.who.member)}
 		if s.index < 0 { // it has left: detach has been and will not unpin
 			limits.unpin(v.limit)
+			v.over.Store(true)
 		}
 		s.voice.Store(v)
 	}
@@ -240,6 +242,9 @@ func (s *Seat) Leave(ctx context.Context, grace bool) {
 // member's last seat on this instance, its presence. It reports false when
 // somebody else did that already.
 func (s *Seat) leave(ctx context.Context, l bus.Leaving) bool {
+	if v := s.voice.Load(); v != nil {
+		v.over.Store(true) // or who always has one under way is never drained
+	}
 	_ = s.Drained(ctx) // out of time: leave all the same
 	return s.abandon(ctx, l)
 }
