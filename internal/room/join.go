@@ -176,6 +176,11 @@ func (g *Registry) enter(ctx context.Context, a *Actor, sink Sink, ru *rules, e 
 	s := &Seat{room: r, sink: sink, conn: a.Conn, who: r.presenceOf(e.Member), barrier: new(barrier), stage: coming}
 	s.actor.Store(a)
 	r.attach(s, pos)
+	// A ban that has come since admit asked did not find the seat; a later one will.
+	if e := g.sanctioned(a, r.id, bus.Ban); e != nil {
+		s.cancel(ctx)
+		return nil, e
+	}
 	g.recall(ctx, r, ru)
 
 	s.who.mu.Lock()

@@ -2,8 +2,10 @@ package room
 
 import (
 	"context"
+	"fmt"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/wsrelay/relay/internal/bus"
@@ -198,5 +200,54 @@ func TestABanHoldsForWhoStillSits(t *testing.T) {
 	}
 	if err := c.seat.Drained(t.Context()); err != nil {
 		t.Error(err)
+	}
+}
+
+// Nobody who is banned stays, however many they are, however slow the bus is, and
+// whatever else waits for it.
+func TestAllWhoAreBannedLeave(t *testing.T) {
+	c := newCourtroom(t, kept)
+	const guests = 4 * maxAsides
+	sink := make(evicted, guests)
+	for i := range guests {
+		a := actor(fmt.Sprint("guest", i))
+		a.Bound = "192.0.2.1"
+		if _, e := c.g.Join(t.Context(), a, sink, "r", nil, joined); e != nil {
+			t.Fatal(e)
+		}
+	}
+	bob := seat(t, c.g, "bob", &ear{})
+	slow := make(chan struct{})
+	release := sync.OnceFunc(func() { close(slow) })
+	defer release()
+	c.leave = func() { <-slow }
+	for range maxAsides {
+		c.g.aside("something else", func(context.Context) error { <-slow; return nil })
+	}
+	c.g.Sanctioned(&bus.Sanction{Kind: bus.Ban, Room: "r", Member: "guest0", IP: "192.0.2.1"})
+	release()
+	finished(t, c.g)
+	if n := c.g.stats.Seats.Load(); n != 1 || bob.Gone() || len(sink) != guests {
+		t.Errorf("%d seats are left, %d were told of %d", n, len(sink), guests)
+	}
+}
+
+// A ban that comes between the look for one and the seat, which it cannot find
+// yet, holds all the same.
+func TestABanFindsWhoIsAboutToSit(t *testing.T) {
+	c := newCourtroom(t, kept, filter.Join)
+	banned := onAsk{c.filters, func() {
+		ban := &bus.Sanction{Kind: bus.Ban, Member: "x", Room: "r"}
+		c.inForce = []*bus.Sanction{ban}
+		c.g.Sanctioned(ban)
+		c.filters.answer[0](&Ruling{})
+	}}
+	c.g.force.Load().Filters[0] = banned
+	c.enter = func() (*bus.Entered, error) { t.Error("entered"); return entered() }
+	if _, e := c.g.Join(t.Context(), actor("x"), &ear{}, "r", nil, joined); e == nil || e.Code != wire.Banned {
+		t.Errorf("%+v", e)
+	}
+	if c.users != 0 || c.g.stats.Rooms.Load() != 0 || c.g.stats.Seats.Load() != 0 {
+		t.Errorf("%d subscriptions, %d rooms, %d seats are left", c.users, c.g.stats.Rooms.Load(), c.g.stats.Seats.Load())
 	}
 }

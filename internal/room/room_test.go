@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -32,6 +33,9 @@ type scripted struct {
 	signal   func(*bus.Event)
 	history  []*bus.Event
 	before   func() // of History
+	leave    func() // of Leave, which several call at once
+
+	mu sync.Mutex
 }
 
 func (s *scripted) Sanction(_ context.Context, x *bus.Sanction) (*bus.Sanction, error) {
@@ -55,10 +59,20 @@ func (s *scripted) Subscribe(context.Context, string, bool) (bus.Position, error
 	s.users++
 	return s.at, nil
 }
-func (s *scripted) Unsubscribe(string)                                      { s.users-- }
+
+func (s *scripted) Unsubscribe(string) {
+	s.mu.Lock()
+	s.users--
+	s.mu.Unlock()
+}
 func (s *scripted) Enter(context.Context, *bus.Entry) (*bus.Entered, error) { return s.enter() }
 func (s *scripted) Leave(_ context.Context, l *bus.Leaving) error {
+	s.mu.Lock()
 	s.left = append(s.left, *l)
+	s.mu.Unlock()
+	if s.leave != nil {
+		s.leave()
+	}
 	return nil
 }
 func (s *scripted) Publish(m *bus.Message, r bus.Receipt) error { return s.publish(m, r) }

@@ -256,6 +256,14 @@ func (s *Seat) abandon(ctx context.Context, l bus.Leaving) bool {
 	return first
 }
 
+// cancel is abandon for a join that asks the bus for nothing.
+func (s *Seat) cancel(ctx context.Context) {
+	s.who.mu.Lock()
+	s.stage &^= coming
+	s.who.mu.Unlock()
+	s.abandon(ctx, bus.Leaving{})
+}
+
 // settle gives back what enter took, once. A seat may be taken away while enter
 // still asks the bus, which holds who.mu meanwhile or is about to: then that is
 // left to enter, or a Leave would come before the Enter that it is meant for.
