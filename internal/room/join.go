@@ -142,11 +142,15 @@ func (g *Registry) count(roomID string) int {
 }
 
 func entry(p *policy.Policy, a *Actor, roomID string) *bus.Entry {
-	return &bus.Entry{
-		Room: roomID, Member: a.Identity.ID, User: a.User,
-		Max: p.MembersMax, Presence: p.Presence, Announce: p.Announce && p.Presence,
-		Retention: retention(p), Idle: p.Idle, Grace: p.Grace,
-	}
+	e := &bus.Entry{Room: roomID, Member: a.Identity.ID, User: a.User}
+	terms(e, p)
+	return e
+}
+
+// terms are what a policy says of an entry.
+func terms(e *bus.Entry, p *policy.Policy) {
+	e.Max, e.Presence, e.Announce = p.MembersMax, p.Presence, p.Announce && p.Presence
+	e.Retention, e.Idle, e.Grace = retention(p), p.Idle, p.Grace
 }
 
 func retention(p *policy.Policy) bus.Retention {
@@ -166,7 +170,7 @@ func (g *Registry) resume(e *bus.Entry, from *bus.Position) {
 // attached and buffering, presence and position in one step, joined queued,
 // what was buffered and is newer, live.
 func (g *Registry) enter(ctx context.Context, a *Actor, sink Sink, ru *rules, e *bus.Entry, reply Reply) (*Seat, *wire.Error) {
-	r := g.acquire(e.Room, ru)
+	r := g.acquire(e.Room)
 	e.Room = r.id // the same text, kept once for all members
 	pos, err := g.bus.Subscribe(ctx, e.Room, e.Retention.Kept())
 	if err != nil {
@@ -176,10 +180,10 @@ func (g *Registry) enter(ctx context.Context, a *Actor, sink Sink, ru *rules, e 
 	s := &Seat{room: r, sink: sink, conn: a.Conn, who: r.presenceOf(e.Member), barrier: new(barrier), stage: coming}
 	s.actor.Store(a)
 	r.attach(s, pos)
-	// A ban that has come since admit asked did not find the seat; a later one will.
-	if e := g.sanctioned(a, r.id, bus.Ban); e != nil {
+	ru, refused := g.stillMay(r, a, ru, e)
+	if refused != nil {
 		s.cancel(ctx)
-		return nil, e
+		return nil, refused
 	}
 	g.recall(ctx, r, ru)
 
@@ -202,6 +206,31 @@ func (g *Registry) enter(ctx context.Context, a *Actor, sink Sink, ru *rules, e 
 		return nil, g.overflowed(e.Room)
 	}
 	return s, nil
+}
+
+// stillMay asks again what may have changed since it was asked first: a ban or a
+// reload from now on finds the seat, but one that has come meanwhile did not. It
+// returns the rules that hold now.
+func (g *Registry) stillMay(r *Room, a *Actor, ru *rules, e *bus.Entry) (*rules, *wire.Error) {
+	if refused := g.sanctioned(a, r.id, bus.Ban); refused != nil {
+		return nil, refused
+	}
+	now := r.rules.Load()
+	if now.policy == ru.policy { // of one reload: rules are matched anew for every room and join
+		return now, nil
+	}
+	act, in := policy.Join, now.input(r, a, false)
+	if e.Create == bus.MustCreate {
+		act = policy.Create
+	}
+	if refused := g.may(now, act, in, "this room may not be joined by you"); refused != nil {
+		return nil, refused
+	}
+	if e.Create == bus.MayCreate && !now.policy.Allow(policy.Create, in).Allowed {
+		e.Create = bus.MustExist
+	}
+	terms(e, now.policy)
+	return now, nil
 }
 
 // recall reads the newest messages for filters that want them, before the first

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/wsrelay/relay/internal/bus"
+	"github.com/wsrelay/relay/internal/room/policy"
 	"github.com/wsrelay/relay/internal/wire"
 	"github.com/wsrelay/relay/plugins/filter"
 )
@@ -249,5 +250,51 @@ func TestABanFindsWhoIsAboutToSit(t *testing.T) {
 	}
 	if c.users != 0 || c.g.stats.Rooms.Load() != 0 || c.g.stats.Seats.Load() != 0 {
 		t.Errorf("%d subscriptions, %d rooms, %d seats are left", c.users, c.g.stats.Rooms.Load(), c.g.stats.Seats.Load())
+	}
+}
+
+// A reload that comes while a filter thinks about a join holds for the room that
+// the join makes, and for the one who joins.
+func TestAReloadDuringAJoinHolds(t *testing.T) {
+	for name, c := range map[string]struct {
+		join, create string
+		enters       bus.CreateMode
+		refused      bool
+	}{
+		"nobody may join":   {"nobody", "anyone", 0, true},
+		"nobody may create": {"anyone", "nobody", bus.MustExist, false},
+		"others may speak":  {"anyone", "anyone", bus.MayCreate, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newCourtroom(t, kept, filter.Join)
+			b.g.force.Load().Filters[0] = onAsk{b.filters, func() {
+				set, problems := policy.Compile([]policy.Spec{{
+					Match: "*", Create: c.create, Join: c.join, Publish: "nobody", Settings: policy.Settings{Presence: true, MembersMax: 7},
+				}})
+				if problems != nil {
+					t.Fatal(problems)
+				}
+				b.g.Reload(t.Context(), Rules{Policies: set})
+				b.filters.answer[0](&Ruling{})
+			}}
+			var entry *bus.Entry
+			b.entering = func(e *bus.Entry) { entry = e }
+			s, e := b.g.Join(t.Context(), actor("a"), b.sink, "r", nil, joined)
+			if c.refused {
+				if e == nil || e.Code != wire.Forbidden || entry != nil || b.users != 0 || b.g.stats.Rooms.Load() != 0 {
+					t.Errorf("%v; entered %+v, %d subscriptions", e, entry, b.users)
+				}
+				return
+			}
+			if e != nil {
+				t.Fatal(e)
+			}
+			if entry.Create != c.enters || entry.Max != 7 || entry.Retention.Kept() {
+				t.Errorf("entered with %+v", entry)
+			}
+			if e := s.Publish(Chat{Message: []byte(`1`)}, nil); e == nil || e.Code != wire.Forbidden {
+				t.Errorf("published: %v", e)
+			}
+		})
 	}
 }

@@ -180,15 +180,16 @@ func (g *Registry) shardOf(room string) *shard {
 }
 
 // acquire returns the room, made on first use, and keeps it alive until
-// release. ru is what holds at the moment; Reload replaces it.
-func (g *Registry) acquire(id string, ru *rules) *Room {
+// release. A new one has the rules in force, not those that somebody was let in
+// by: a Reload that has passed here does not come again.
+func (g *Registry) acquire(id string) *Room {
 	sh := g.shardOf(id)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	r := sh.rooms[id]
 	if r == nil {
 		r = &Room{id: id, reg: g, members: make(map[string]*presence)}
-		r.rules.Store(ru)
+		r.rules.Store(g.force.Load().match(id))
 		sh.rooms[id] = r
 		g.stats.Rooms.Add(1)
 	}

@@ -33,6 +33,7 @@ type scripted struct {
 	signal   func(*bus.Event)
 	history  []*bus.Event
 	before   func() // of History
+	entering func(*bus.Entry)
 	leave    func() // of Leave, which several call at once
 
 	mu sync.Mutex
@@ -65,7 +66,14 @@ func (s *scripted) Unsubscribe(string) {
 	s.users--
 	s.mu.Unlock()
 }
-func (s *scripted) Enter(context.Context, *bus.Entry) (*bus.Entered, error) { return s.enter() }
+
+func (s *scripted) Enter(_ context.Context, e *bus.Entry) (*bus.Entered, error) {
+	if s.entering != nil {
+		s.entering(e)
+	}
+	return s.enter()
+}
+
 func (s *scripted) Leave(_ context.Context, l *bus.Leaving) error {
 	s.mu.Lock()
 	s.left = append(s.left, *l)
