@@ -298,3 +298,28 @@ func TestAReloadDuringAJoinHolds(t *testing.T) {
 		})
 	}
 }
+
+// A reload and a fresh token may come at once. Neither undoes the other: who sits
+// there in the end is who the token says, and that is who was asked for.
+func TestAReloadDoesNotUndoAFreshToken(t *testing.T) {
+	b := newCourtroom(t, kept)
+	b.join(t)
+	set, problems := policy.Compile([]policy.Spec{{Match: "*", Create: "anyone", Join: `user.id == "a" && user.name == "fresh"`, Settings: kept}})
+	if problems != nil {
+		t.Fatal(problems)
+	}
+	r, fresh := b.seat.room, actor("a")
+	fresh.Identity.Name = "fresh"
+	r.rules.Store((&Rules{Policies: set}).match("r"))
+	r.mu.Lock() // the question waits here to see how many are in the room
+	done := make(chan bool)
+	go func() { done <- b.g.recheck(context.Background(), b.seat) }()
+	for range 1000 {
+		runtime.Gosched()
+	}
+	b.seat.actor.Store(fresh)
+	r.mu.Unlock()
+	if kept := <-done; !kept || b.seat.Gone() || b.seat.actor.Load() != fresh {
+		t.Errorf("kept %v, as %+v", kept, b.seat.actor.Load().Identity)
+	}
+}

@@ -16,7 +16,7 @@ type Seat struct {
 	sink  Sink
 	conn  string
 	who   *presence
-	actor atomic.Pointer[Actor] // replaced by Recheck
+	actor atomic.Pointer[Actor] // replaced by Recheck alone
 	voice atomic.Pointer[voice] // nil until the first message; written under Room.mu
 
 	// Guarded by Room.mu.
