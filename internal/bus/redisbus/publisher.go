@@ -156,6 +156,7 @@ type flight struct {
 	batch []*outgoing
 	tx    bool // in a transaction
 	since time.Time
+	out   sync.Mutex // held by who sends it, until all is written or rest says what is not
 }
 
 // turn is the sending of a batch in run's stead.
@@ -186,6 +187,7 @@ func (p *publisher) turn() *turn {
 	t := turns.Get().(*turn)
 	t.flight, t.conn, t.to = f, p.conn, to
 	t.buf, f.tx = p.appendBatch(t.buf[:0], f.batch, now)
+	f.out.Lock() // nobody else has it
 	p.flight, p.listening = f, false
 	return t
 }
@@ -204,6 +206,7 @@ func (t *turn) send(p *publisher) {
 		}
 		p.mu.Unlock()
 	}
+	t.flight.out.Unlock()
 	t.flight, t.conn, t.to = nil, nil, nil
 	turns.Put(t)
 }
