@@ -15,7 +15,8 @@ import (
 const (
 	// batchMax is how many messages one round trip carries.
 	batchMax = 128
-	// signalsMax bounds the signals that wait.
+	// signalsMax bounds the signals that wait. In bytes they may come to half of
+	// what may wait at all: they are worth losing, and messages are not.
 	signalsMax = 4096
 	// windowLife is how often a publisher renews its window in a partition; the
 	// window itself lives ten times as long (append.lua).
@@ -48,7 +49,7 @@ type publisher struct {
 
 	mu        sync.Mutex
 	queue     []*outgoing
-	bytes     int // of queue
+	bytes     int // of queue and signals
 	signals   map[signalKey]*outgoing
 	probing   *outgoing // the next probe; nil: none is due
 	away      error     // why Redis is away; nil: it is not, as far as is known
@@ -225,14 +226,18 @@ func (p *publisher) probe(o *outgoing) {
 func (p *publisher) signal(k signalKey, o *outgoing) {
 	p.lane.use()
 	p.mu.Lock()
-	_, waits := p.signals[k]
-	full := p.closing || len(p.signals) >= signalsMax
-	if waits || full {
+	old, grows := p.signals[k], o.size()
+	if old != nil {
+		grows -= old.size()
+	}
+	full := p.closing || old == nil && len(p.signals) >= signalsMax || grows > 0 && p.bytes+grows > p.lane.bus.maxQueued/2
+	if old != nil || full {
 		p.lane.bus.stats.Signals.Add(1)
 	}
 	var t *turn
-	if waits || !full {
+	if !full {
 		p.signals[k] = o
+		p.bytes += grows
 		t = p.start()
 	}
 	p.mu.Unlock()

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"runtime"
 	"sync/atomic"
@@ -237,5 +238,44 @@ func TestTheRestIsSentThoughAnAnswerHasCome(t *testing.T) {
 		if r := <-got; r.Err != nil {
 			t.Errorf("%+v", r)
 		}
+	}
+}
+
+// Signals that wait are bounded in bytes too, and leave room for messages.
+func TestSignalsThatWaitAreBounded(t *testing.T) {
+	b, err := New(Options{URL: "redis://localhost:1", MaxQueued: 1 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := b.lanes[0]
+	l.begun.Store(true) // and nobody sends
+	p := &l.publisher
+	const size, senders = 10_000, 1000
+	signal := func(i, n int) {
+		p.signal(signalKey{"r", fmt.Sprint(i)}, &outgoing{room: "r", channel: "c", payload: make([]byte, n)})
+	}
+	for i := range senders {
+		signal(i, size)
+	}
+	most := p.bytes
+	if n := len(p.signals); most > 1<<19 || most < 1<<19-2*size || b.Stats().Signals.Load() != int64(senders-n) {
+		t.Errorf("%d signals of %d bytes wait; %d were lost", n, most, b.Stats().Signals.Load())
+	}
+	for i := range p.signals { // a newer one in place of each
+		p.signal(i, &outgoing{room: "r", channel: "c", payload: make([]byte, size/2)})
+	}
+	if p.bytes > most/2+most/10 {
+		t.Errorf("%d bytes wait in place of %d", p.bytes, most)
+	}
+	if err := p.take(&outgoing{room: "r", channel: "c", payload: make([]byte, 1<<19)}); err != nil {
+		t.Errorf("no room for a message: %v", err)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for len(p.queue)+len(p.signals) > 0 {
+		p.batch()
+	}
+	if p.bytes != 0 {
+		t.Errorf("%d bytes are counted when nothing waits", p.bytes)
 	}
 }

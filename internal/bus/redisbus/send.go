@@ -149,6 +149,7 @@ func (p *publisher) batch() []*outgoing {
 			break
 		}
 		batch = append(batch, o)
+		p.bytes -= o.size()
 		delete(p.signals, k)
 	}
 	return batch
