@@ -148,7 +148,7 @@ func (s *Seat) pretend(m *bus.Message, ack Ack, r *Ruling) {
 		last.then = append(last.then, answer)
 		return
 	}
-	answer()
+	s.inPlace(answer)
 }
 
 // discard is the receipt of what nobody waits for.
@@ -340,6 +340,6 @@ func (s *Seat) Redact(ctx context.Context, target bus.MessageID, seq uint64, rea
 	g.audit("redact", "user:"+a.Identity.ID, "message:"+target.String(), s.room.id, reason)
 	s.room.mu.Lock()
 	defer s.room.mu.Unlock()
-	s.room.after(pos, func() { ack(pos) })
+	s.room.after(pos, func() { s.inPlace(func() { ack(pos) }) })
 	return nil
 }

@@ -81,8 +81,9 @@ type barrier struct {
 }
 
 type heldFrame struct {
-	e *bus.Event
-	f *wire.Frame
+	e    *bus.Event
+	f    *wire.Frame
+	then func() // instead of a frame: what has its place there
 }
 
 // Room is the id of the seat's room.
@@ -100,10 +101,34 @@ func (s *Seat) Gone() bool {
 func (b *barrier) hold(e *bus.Event, f *wire.Frame, bound int) {
 	b.bytes += len(f.Bytes())
 	if b.bytes > bound {
-		b.overflow, b.held = true, nil
+		b.overflow = true
+		b.abandon()
 		return
 	}
-	b.held = append(b.held, heldFrame{e, f})
+	b.held = append(b.held, heldFrame{e: e, f: f})
+}
+
+// abandon drops the frames, for a seat that is of no use; what has its place
+// between them is due. Room.mu is held.
+func (b *barrier) abandon() {
+	held := b.held
+	b.held = nil
+	for _, h := range held {
+		if h.then != nil {
+			h.then()
+		}
+	}
+}
+
+// inPlace calls f when everything that has come by is queued to the seat: now,
+// unless the join barrier holds it back. Room.mu is held, and is when f is called.
+func (s *Seat) inPlace(f func()) {
+	b := s.barrier
+	if b == nil || b.overflow {
+		f()
+		return
+	}
+	b.held = append(b.held, heldFrame{e: new(bus.Event), then: f})
 }
 
 // goLive queues the joined reply and then what was held back and is not part
@@ -139,7 +164,10 @@ func (s *Seat) goLive(at *bus.Entered, joined *wire.Frame) bool {
 	}
 	s.sink.Send(joined)
 	for i, h := range held {
-		if !epochAhead(held[i:], at.Epoch) && !s.tells(h.e) {
+		switch {
+		case h.then != nil:
+			h.then()
+		case !epochAhead(held[i:], at.Epoch) && !s.tells(h.e):
 			s.sink.Send(h.f)
 		}
 	}
@@ -157,7 +185,10 @@ func (s *Seat) unhush() bool {
 		return false
 	}
 	for _, h := range s.barrier.held {
-		if !s.tells(h.e) {
+		switch {
+		case h.then != nil:
+			h.then()
+		case !s.tells(h.e):
 			s.sink.Send(h.f)
 		}
 	}
