@@ -51,6 +51,7 @@ type session struct {
 	mu      sync.Mutex
 	seats   seats       // guarded by mu
 	timer   *time.Timer // deadline of the first auth, then the credential's end; guarded by mu
+	term    uint32      // counts the credentials that had a clock; guarded by mu
 	closed  bool        // guarded by mu
 	warned  bool        // expiring was sent for the current credential; guarded by mu
 	forGood bool        // we closed the socket for good, so that grace does not apply; guarded by mu
