@@ -19,25 +19,34 @@ const expiryWarning = time.Minute
 // armExpiry sets the clock to the end of the credential now in force.
 func (s *session) armExpiry(at time.Time) {
 	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.term++
 	s.warned = false
-	s.mu.Unlock()
 	if at.IsZero() {
-		s.after(-1, nil)
+		s.rearm(0, nil)
+		return
+	}
+	term, left := s.term, time.Until(at)
+	s.rearm(left-min(expiryWarning, left/2), func() { s.expire(term, at) })
+}
+
+// expire warns first and closes at the end. A timer that a fresh credential came
+// too late to stop is of another term, and does neither.
+func (s *session) expire(term uint32, at time.Time) {
+	s.mu.Lock()
+	if term != s.term {
+		s.mu.Unlock()
 		return
 	}
 	left := time.Until(at)
-	s.after(left-min(expiryWarning, left/2), func() { s.expire(at) })
-}
-
-// expire warns first and closes at the end.
-func (s *session) expire(at time.Time) {
-	s.mu.Lock()
-	warned := s.warned
+	warn := !s.warned && left > 0
 	s.warned = true
+	if warn {
+		s.rearm(left, func() { s.expire(term, at) })
+	}
 	s.mu.Unlock()
-	if left := time.Until(at); !warned && left > 0 {
+	if warn {
 		s.conn.Send(wire.Expiring{In: left}.Frame())
-		s.after(left, func() { s.expire(at) })
 		return
 	}
 	s.conn.Send((&wire.Error{Code: wire.Unauthenticated, Message: "the credential has expired"}).Frame(nil))
@@ -52,10 +61,15 @@ func (s *session) authLate() {
 	s.end(wire.CloseUnauthenticated, "no credential in time")
 }
 
-// after replaces the session's one timer; a negative d only stops it.
+// after has f called at a time, in place of what the session's one timer was for.
 func (s *session) after(d time.Duration, f func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.rearm(d, f)
+}
+
+// rearm replaces the session's one timer; a nil f only stops it. mu is held.
+func (s *session) rearm(d time.Duration, f func()) {
 	if s.timer != nil {
 		s.timer.Stop()
 		s.timer = nil

@@ -55,7 +55,11 @@ func (s *session) join(ctx context.Context, req *wire.Request) *wire.Error {
 		}).Frame()
 	}
 	if seat := s.seat(req.RoomID); seat != nil {
-		return seat.Rejoin(ctx, resume, reply)
+		e := seat.Rejoin(ctx, resume, reply)
+		if e != nil && seat.Gone() { // the next try is a join like any other
+			s.drop(seat)
+		}
+		return e
 	}
 	seat, e := s.gw.opt.Rooms.Join(ctx, a, s, id, resume, reply)
 	return s.take(ctx, seat, e)
@@ -76,7 +80,8 @@ func (s *session) mayEnter(roomID string) *wire.Error {
 	return nil
 }
 
-// take notes a seat, or gives it back when the socket closed meanwhile.
+// take notes a seat, or gives it back when the socket closed meanwhile. One that
+// was taken away meanwhile is not kept: Evicted may have come too early to find it.
 func (s *session) take(ctx context.Context, seat *room.Seat, e *wire.Error) *wire.Error {
 	if e != nil {
 		return e
@@ -92,7 +97,17 @@ func (s *session) take(ctx context.Context, seat *room.Seat, e *wire.Error) *wir
 	}
 	s.seats = append(s.seats, seat)
 	s.mu.Unlock()
+	if seat.Gone() {
+		s.drop(seat)
+	}
 	return nil
+}
+
+// drop forgets a seat.
+func (s *session) drop(seat *room.Seat) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.seats.remove(seat)
 }
 
 func (s *session) chat(req *wire.Request, now time.Time) *wire.Error {
@@ -175,9 +190,7 @@ func (s *session) exit(ctx context.Context, req *wire.Request) *wire.Error {
 	if seat == nil {
 		return notMember(req.RoomID)
 	}
-	s.mu.Lock()
-	s.seats.remove(seat)
-	s.mu.Unlock()
+	s.drop(seat)
 	seat.Leave(ctx, false)
 	s.conn.Send((&wire.Exited{ID: req.ID, RoomID: seat.Room()}).Frame())
 	return nil

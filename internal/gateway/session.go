@@ -51,6 +51,7 @@ type session struct {
 	mu      sync.Mutex
 	seats   seats       // guarded by mu
 	timer   *time.Timer // deadline of the first auth, then the credential's end; guarded by mu
+	term    uint32      // counts the credentials that had a clock; guarded by mu
 	closed  bool        // guarded by mu
 	warned  bool        // expiring was sent for the current credential; guarded by mu
 	forGood bool        // we closed the socket for good, so that grace does not apply; guarded by mu
@@ -290,9 +291,7 @@ func (s *session) Send(f *wire.Frame) { s.conn.Send(f) }
 
 // Evicted implements room.Sink.
 func (s *session) Evicted(seat *room.Seat, reason string) {
-	s.mu.Lock()
-	s.seats.remove(seat)
-	s.mu.Unlock()
+	s.drop(seat)
 	s.conn.Send((&wire.Exited{RoomID: seat.Room(), Reason: reason}).Frame())
 }
 

@@ -71,9 +71,13 @@ func (s *Seat) Rejoin(ctx context.Context, resume *bus.Position, reply Reply) *w
 	r.reg.resume(e, resume)
 	e.Create = bus.MayCreate
 	if !r.hush(s) {
-		return &wire.Error{Code: wire.NotMember, RoomID: r.id, Message: "you left this room meanwhile"}
+		return left(r.id)
 	}
 	s.who.mu.Lock()
+	if s.stage&settled != 0 { // its Leave has been sent: an Enter now would stand for nobody
+		s.who.mu.Unlock()
+		return left(r.id)
+	}
 	at, err := r.reg.bus.Enter(ctx, e)
 	s.who.mu.Unlock()
 	if err != nil {
@@ -138,11 +142,15 @@ func (g *Registry) count(roomID string) int {
 }
 
 func entry(p *policy.Policy, a *Actor, roomID string) *bus.Entry {
-	return &bus.Entry{
-		Room: roomID, Member: a.Identity.ID, User: a.User,
-		Max: p.MembersMax, Presence: p.Presence, Announce: p.Announce && p.Presence,
-		Retention: retention(p), Idle: p.Idle, Grace: p.Grace,
-	}
+	e := &bus.Entry{Room: roomID, Member: a.Identity.ID, User: a.User}
+	terms(e, p)
+	return e
+}
+
+// terms are what a policy says of an entry.
+func terms(e *bus.Entry, p *policy.Policy) {
+	e.Max, e.Presence, e.Announce = p.MembersMax, p.Presence, p.Announce && p.Presence
+	e.Retention, e.Idle, e.Grace = retention(p), p.Idle, p.Grace
 }
 
 func retention(p *policy.Policy) bus.Retention {
@@ -162,36 +170,67 @@ func (g *Registry) resume(e *bus.Entry, from *bus.Position) {
 // attached and buffering, presence and position in one step, joined queued,
 // what was buffered and is newer, live.
 func (g *Registry) enter(ctx context.Context, a *Actor, sink Sink, ru *rules, e *bus.Entry, reply Reply) (*Seat, *wire.Error) {
-	r := g.acquire(e.Room, ru)
+	r := g.acquire(e.Room)
 	e.Room = r.id // the same text, kept once for all members
 	pos, err := g.bus.Subscribe(ctx, e.Room, e.Retention.Kept())
 	if err != nil {
 		g.release(r)
 		return nil, refusal(err, e.Room)
 	}
-	s := &Seat{room: r, sink: sink, conn: a.Conn, who: r.presenceOf(e.Member), barrier: new(barrier)}
+	s := &Seat{room: r, sink: sink, conn: a.Conn, who: r.presenceOf(e.Member), barrier: new(barrier), stage: coming}
 	s.actor.Store(a)
 	r.attach(s, pos)
+	ru, refused := g.stillMay(r, a, ru, e)
+	if refused != nil {
+		s.cancel(ctx)
+		return nil, refused
+	}
 	g.recall(ctx, r, ru)
 
 	s.who.mu.Lock()
 	at, err := g.bus.Enter(ctx, e)
+	s.stage &^= coming
 	if err == nil || errors.Is(err, bus.ErrUnknownOutcome) {
-		s.who.sockets++ // leave gives it back
+		s.who.sockets++ // settle gives it back
+		s.stage |= counted
 	}
 	s.who.mu.Unlock()
 	switch {
-	case errors.Is(err, bus.ErrUnknownOutcome):
-		s.leave(ctx, bus.Leaving{})
-		return nil, refusal(err, e.Room)
 	case err != nil:
-		s.abandon()
+		s.abandon(ctx, bus.Leaving{})
 		return nil, refusal(err, e.Room)
 	case !s.goLive(at, reply(at)):
-		s.leave(ctx, bus.Leaving{})
+		if !s.abandon(ctx, bus.Leaving{}) { // kicked, or the like, before it was in
+			return nil, left(e.Room)
+		}
 		return nil, g.overflowed(e.Room)
 	}
 	return s, nil
+}
+
+// stillMay asks again what may have changed since it was asked first: a ban or a
+// reload from now on finds the seat, but one that has come meanwhile did not. It
+// returns the rules that hold now.
+func (g *Registry) stillMay(r *Room, a *Actor, ru *rules, e *bus.Entry) (*rules, *wire.Error) {
+	if refused := g.sanctioned(a, r.id, bus.Ban); refused != nil {
+		return nil, refused
+	}
+	now := r.rules.Load()
+	if now.policy == ru.policy { // of one reload: rules are matched anew for every room and join
+		return now, nil
+	}
+	act, in := policy.Join, now.input(r, a, false)
+	if e.Create == bus.MustCreate {
+		act = policy.Create
+	}
+	if refused := g.may(now, act, in, "this room may not be joined by you"); refused != nil {
+		return nil, refused
+	}
+	if e.Create == bus.MayCreate && !now.policy.Allow(policy.Create, in).Allowed {
+		e.Create = bus.MustExist
+	}
+	terms(e, now.policy)
+	return now, nil
 }
 
 // recall reads the newest messages for filters that want them, before the first
@@ -213,18 +252,14 @@ func (g *Registry) recall(ctx context.Context, r *Room, ru *rules) {
 	}
 }
 
-// abandon undoes attach for a seat whose member never got in.
-func (s *Seat) abandon() {
-	r := s.room
-	r.detach(s)
-	r.dropPresence(s.who)
-	r.reg.bus.Unsubscribe(r.id)
-	r.reg.release(r)
-}
-
 func (g *Registry) overflowed(roomID string) *wire.Error {
 	g.stats.JoinOverflow.Add(1)
 	return &wire.Error{Code: wire.Unavailable, RoomID: roomID, Retry: true, Message: "the room was too busy to join; try again"}
+}
+
+// left is the answer to who has lost the seat that the request is about.
+func left(roomID string) *wire.Error {
+	return &wire.Error{Code: wire.NotMember, RoomID: roomID, Message: "you left this room meanwhile"}
 }
 
 // refuse makes the error for something that a rule forbids, and counts it.

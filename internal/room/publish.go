@@ -70,7 +70,7 @@ func (s *Seat) Publish(c Chat, ack Ack) *wire.Error {
 		v.end()
 	}
 	publish := func(r *Ruling) *wire.Error {
-		if e := g.sanctioned(a, s.room.id, bus.Mute); e != nil { // for a message right before this one
+		if e := g.sanctioned(a, s.room.id, bus.Ban, bus.Mute); e != nil { // for a message right before this one
 			return e
 		}
 		var changed []byte
@@ -96,10 +96,13 @@ func (s *Seat) Publish(c Chat, ack Ack) *wire.Error {
 // sanctions, size, rate.
 func (s *Seat) accept(a *Actor, ru *rules, c *Chat) (*bus.Message, *wire.Error) {
 	g := s.room.reg
+	if s.speak().over.Load() {
+		return nil, left(s.room.id)
+	}
 	if !s.mayPublish(a, ru) {
 		return nil, g.may(ru, policy.Publish, ru.input(s.room, a, true), "you may not publish in this room")
 	}
-	if e := g.sanctioned(a, s.room.id, bus.Mute); e != nil {
+	if e := g.sanctioned(a, s.room.id, bus.Ban, bus.Mute); e != nil {
 		return nil, e
 	}
 	return g.message(a, ru, s.room.id, s.speak().limit, c)
@@ -110,7 +113,9 @@ func (s *Seat) accept(a *Actor, ru *rules, c *Chat) (*bus.Message, *wire.Error) 
 func (s *Seat) send(m *bus.Message, ack Ack, changed []byte, w *afterwards, t tale) *wire.Error {
 	g := s.room.reg
 	p := &receipt{seat: s, ack: ack, event: &m.Event, changed: changed, after: w, tale: t}
-	s.expect(p)
+	if !s.expect(p) {
+		return left(s.room.id)
+	}
 	if err := g.bus.Publish(m, p); err != nil {
 		s.withdraw(p)
 		g.stats.PublishFailed.Add(1)
@@ -143,7 +148,7 @@ func (s *Seat) pretend(m *bus.Message, ack Ack, r *Ruling) {
 		last.then = append(last.then, answer)
 		return
 	}
-	answer()
+	s.inPlace(answer)
 }
 
 // discard is the receipt of what nobody waits for.
@@ -335,6 +340,6 @@ func (s *Seat) Redact(ctx context.Context, target bus.MessageID, seq uint64, rea
 	g.audit("redact", "user:"+a.Identity.ID, "message:"+target.String(), s.room.id, reason)
 	s.room.mu.Lock()
 	defer s.room.mu.Unlock()
-	s.room.after(pos, func() { ack(pos) })
+	s.room.after(pos, func() { s.inPlace(func() { ack(pos) }) })
 	return nil
 }

@@ -40,14 +40,19 @@ func (v *voice) end() {
 	}
 }
 
-// expect notes a message that is about to be published.
-func (s *Seat) expect(p *receipt) {
+// expect notes a message that is about to be published; false: its seat is gone,
+// and it must not be.
+func (s *Seat) expect(p *receipt) bool {
 	v := s.speak()
-	v.begin()
 	r := s.room
 	r.mu.Lock()
+	defer r.mu.Unlock()
+	if s.index < 0 {
+		return false
+	}
+	v.begin()
 	v.pending = append(v.pending, p)
-	r.mu.Unlock()
+	return true
 }
 
 // withdraw forgets a message that the bus did not take.
@@ -67,7 +72,7 @@ func (s *Seat) came(e *bus.Event) bool {
 	}
 	for _, p := range v.pending {
 		if p.event.ID == e.ID {
-			p.settle(func() { p.accept(bus.Result{Position: e.Position, ID: e.ID, Time: e.Time}) })
+			p.resolve(bus.Result{Position: e.Position, ID: e.ID, Time: e.Time}, (*receipt).accept)
 			return true
 		}
 	}
@@ -82,13 +87,23 @@ func (p *receipt) Published(res bus.Result) {
 	switch {
 	case p.done:
 	case res.Err != nil:
-		p.settle(func() { p.failed(res) })
+		p.resolve(res, (*receipt).failed)
 	default:
-		r.after(res.Position, func() { p.settle(func() { p.stored(res) }) })
+		r.after(res.Position, func() { p.resolve(res, (*receipt).stored) })
 	}
 }
 
-// settle resolves a message once. Room.mu is held.
+// resolve settles a message in its place: behind what is held back for its seat,
+// which may be the message itself. Room.mu is held.
+func (p *receipt) resolve(res bus.Result, tell func(*receipt, bus.Result)) {
+	if p.seat.barrier != nil {
+		p.seat.inPlace(func() { p.settle(func() { tell(p, res) }) })
+		return
+	}
+	p.settle(func() { tell(p, res) }) // nothing is allocated for it here
+}
+
+// settle ends a message once. Room.mu is held.
 func (p *receipt) settle(tell func()) {
 	if p.done {
 		return

@@ -180,15 +180,16 @@ func (g *Registry) shardOf(room string) *shard {
 }
 
 // acquire returns the room, made on first use, and keeps it alive until
-// release. ru is what holds at the moment; Reload replaces it.
-func (g *Registry) acquire(id string, ru *rules) *Room {
+// release. A new one has the rules in force, not those that somebody was let in
+// by: a Reload that has passed here does not come again.
+func (g *Registry) acquire(id string) *Room {
 	sh := g.shardOf(id)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	r := sh.rooms[id]
 	if r == nil {
 		r = &Room{id: id, reg: g, members: make(map[string]*presence)}
-		r.rules.Store(ru)
+		r.rules.Store(g.force.Load().match(id))
 		sh.rooms[id] = r
 		g.stats.Rooms.Add(1)
 	}
@@ -259,23 +260,35 @@ func (g *Registry) Reload(ctx context.Context, now Rules) {
 	g.each(func(r *Room) {
 		r.rules.Store(now.match(r.id))
 		for _, s := range r.snapshot() {
-			g.Recheck(ctx, s, s.actor.Load())
+			g.recheck(ctx, s)
 		}
 	})
 }
 
-// Recheck asks the room's join rule again for a seat, after a reload or with
-// the identity of a fresh token. It reports whether the seat was kept.
+// Recheck gives a seat the identity of a fresh token, and asks the room's join
+// rule again. It reports whether the seat was kept.
 func (g *Registry) Recheck(ctx context.Context, s *Seat, a *Actor) bool {
-	ru := s.room.rules.Load()
-	if ru.policy != nil && ru.policy.Allow(policy.Join, ru.input(s.room, a, true)).Allowed {
-		s.actor.Store(a)
-		return true
+	s.actor.Store(a) // before the question: a reload that comes meanwhile asks it of the same
+	return g.recheck(ctx, s)
+}
+
+// recheck asks the room's join rule of who sits there. The answer counts when
+// neither has been replaced meanwhile: a reload and a fresh token may come at once.
+func (g *Registry) recheck(ctx context.Context, s *Seat) bool {
+	for {
+		ru, a := s.room.rules.Load(), s.actor.Load()
+		kept := ru.policy != nil && ru.policy.Allow(policy.Join, ru.input(s.room, a, true)).Allowed
+		switch {
+		case s.room.rules.Load() != ru || s.actor.Load() != a:
+			continue
+		case kept:
+			return true
+		}
+		if s.leave(ctx, bus.Leaving{Reason: ReasonPolicy}) {
+			s.sink.Evicted(s, ReasonPolicy)
+		}
+		return false
 	}
-	if s.leave(ctx, bus.Leaving{Reason: ReasonPolicy}) {
-		s.sink.Evicted(s, ReasonPolicy)
-	}
-	return false
 }
 
 // Close waits until no message is with the filters and everything that follows

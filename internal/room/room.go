@@ -103,9 +103,13 @@ func (r *Room) detach(s *Seat) bool {
 	r.seats[s.index], last.index = last, s.index
 	r.seats[len(r.seats)-1] = nil
 	r.seats = r.seats[:len(r.seats)-1]
+	if s.barrier != nil {
+		s.barrier.abandon()
+	}
 	s.index, s.barrier = -1, nil
 	if v := s.voice.Load(); v != nil {
 		r.reg.limits.unpin(v.limit)
+		v.over.Store(true)
 	}
 	r.reg.stats.Seats.Add(-1)
 	if len(r.seats) == 0 {

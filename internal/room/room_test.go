@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -31,6 +32,11 @@ type scripted struct {
 	redact   func(*bus.Redaction)
 	signal   func(*bus.Event)
 	history  []*bus.Event
+	before   func() // of History
+	entering func(*bus.Entry)
+	leave    func() // of Leave, which several call at once
+
+	mu sync.Mutex
 }
 
 func (s *scripted) Sanction(_ context.Context, x *bus.Sanction) (*bus.Sanction, error) {
@@ -44,6 +50,9 @@ func (s *scripted) Redact(_ context.Context, r *bus.Redaction) (bus.Position, er
 }
 func (s *scripted) Signal(e *bus.Event) error { s.signal(e); return nil }
 func (s *scripted) History(context.Context, bus.HistoryQuery) (bus.HistoryPage, error) {
+	if s.before != nil {
+		s.before()
+	}
 	return bus.HistoryPage{Events: s.history}, nil
 }
 
@@ -51,10 +60,27 @@ func (s *scripted) Subscribe(context.Context, string, bool) (bus.Position, error
 	s.users++
 	return s.at, nil
 }
-func (s *scripted) Unsubscribe(string)                                      { s.users-- }
-func (s *scripted) Enter(context.Context, *bus.Entry) (*bus.Entered, error) { return s.enter() }
+
+func (s *scripted) Unsubscribe(string) {
+	s.mu.Lock()
+	s.users--
+	s.mu.Unlock()
+}
+
+func (s *scripted) Enter(_ context.Context, e *bus.Entry) (*bus.Entered, error) {
+	if s.entering != nil {
+		s.entering(e)
+	}
+	return s.enter()
+}
+
 func (s *scripted) Leave(_ context.Context, l *bus.Leaving) error {
+	s.mu.Lock()
 	s.left = append(s.left, *l)
+	s.mu.Unlock()
+	if s.leave != nil {
+		s.leave()
+	}
 	return nil
 }
 func (s *scripted) Publish(m *bus.Message, r bus.Receipt) error { return s.publish(m, r) }
@@ -429,5 +455,54 @@ func TestLimitersAreBounded(t *testing.T) {
 	}
 	if n := l.kept(); n > 2000 {
 		t.Errorf("%d limiters are kept", n)
+	}
+}
+
+// While a rejoin is under way, acks wait behind the events that it holds back:
+// what becomes of it does not matter to their places.
+func TestAcksKeepTheirPlaceDuringARejoin(t *testing.T) {
+	at := func(seq uint64) *bus.Entered { return &bus.Entered{Position: bus.Position{Epoch: "e", Seq: seq}} }
+	for name, c := range map[string]struct {
+		at    *bus.Entered
+		err   error
+		bound int // of what is held back
+		want  string
+	}{
+		"it fails":               {nil, bus.ErrUnavailable, 0, "chat 1,ack 1 2,chat 3,ack redaction"},
+		"it tells of all":        {at(4), nil, 0, "joined 4,ack 1 2,ack redaction"},
+		"it tells of some":       {at(1), nil, 0, "joined 1,ack 1 2,chat 3,ack redaction"},
+		"too much comes by":      {nil, bus.ErrUnavailable, 1, "ack 1 2,ack redaction"},
+		"too much for its reply": {at(4), nil, 1, "ack 1 2,ack redaction"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newCourtroom(t, kept)
+			b.join(t)
+			b.say(t, `1`)
+			if c.bound > 0 {
+				b.g.opt.JoinBuffer = c.bound
+			}
+			b.sink.heard = nil
+			b.scripted.enter = func() (*bus.Entered, error) {
+				b.g.Deliver(chat("e", 1))
+				b.store(0, 2)
+				b.g.Deliver(chat("e", 3))
+				b.seat.room.mu.Lock()
+				b.seat.room.after(bus.Position{Epoch: "e", Seq: 3}, func() {
+					b.seat.inPlace(func() { b.sink.heard = append(b.sink.heard, "ack redaction") })
+				})
+				b.seat.room.mu.Unlock()
+				return c.at, c.err
+			}
+			reply := func(at *bus.Entered) *wire.Frame { return (&wire.Joined{Epoch: at.Epoch, Seq: at.Seq}).Frame() }
+			if e := b.seat.Rejoin(t.Context(), nil, reply); (e == nil) != (c.err == nil && c.bound == 0) {
+				t.Errorf("rejoined: %v", e)
+			}
+			if got := strings.Join(b.sink.heard, ","); got != c.want {
+				t.Errorf("heard %q, want %q", got, c.want)
+			}
+			if err := b.seat.Drained(t.Context()); err != nil {
+				t.Error(err)
+			}
+		})
 	}
 }

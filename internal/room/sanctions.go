@@ -3,6 +3,7 @@ package room
 import (
 	"context"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/wsrelay/relay/internal/bus"
@@ -70,17 +71,22 @@ func (g *Registry) Sanctioned(s *bus.Sanction) {
 		return
 	}
 	f := SanctionFrame(s)
+	var out []*Seat
 	for _, seat := range r.snapshot() {
 		if !Concerns(s, seat.actor.Load()) {
 			continue
 		}
 		seat.sink.Send(f)
-		switch s.Kind {
-		case bus.Kick:
-			g.expel(seat, ReasonKicked)
-		case bus.Ban:
-			g.expel(seat, ReasonBanned)
+		if s.Kind == bus.Kick || s.Kind == bus.Ban {
+			seat.speak().over.Store(true) // now, not when its turn comes
+			out = append(out, seat)
 		}
+	}
+	switch s.Kind {
+	case bus.Kick:
+		g.expel(out, ReasonKicked)
+	case bus.Ban:
+		g.expel(out, ReasonBanned)
 	}
 }
 
@@ -88,12 +94,24 @@ func (g *Registry) Sanctioned(s *bus.Sanction) {
 // message, whoever was banned with the next join.
 func (g *Registry) Lifted(*bus.Sanction) {}
 
-// expel takes a seat away for a sanction, without grace.
-func (g *Registry) expel(s *Seat, reason string) {
-	g.aside("expulsion", func(ctx context.Context) error {
-		if s.leave(ctx, bus.Leaving{Reason: reason}) {
-			s.sink.Evicted(s, reason)
-		}
-		return nil
-	})
+// maxExpelling is how many of those whom one sanction concerns leave at a time.
+const maxExpelling = 64
+
+// expel takes seats away for a sanction, without grace: all of them, however many
+// there are and whatever else is under way. The time that their messages are
+// waited for is that of all together.
+func (g *Registry) expel(seats []*Seat, reason string) {
+	until := time.Now().Add(asideTimeout)
+	var next atomic.Int64
+	for range min(len(seats), maxExpelling) {
+		g.judging.Go(func() {
+			ctx, cancel := context.WithDeadline(context.Background(), until)
+			defer cancel()
+			for i := next.Add(1); i <= int64(len(seats)); i = next.Add(1) {
+				if s := seats[i-1]; s.leave(ctx, bus.Leaving{Reason: reason}) {
+					s.sink.Evicted(s, reason)
+				}
+			}
+		})
+	}
 }

@@ -16,7 +16,7 @@ type Seat struct {
 	sink  Sink
 	conn  string
 	who   *presence
-	actor atomic.Pointer[Actor] // replaced by Recheck
+	actor atomic.Pointer[Actor] // replaced by Recheck alone
 	voice atomic.Pointer[voice] // nil until the first message; written under Room.mu
 
 	// Guarded by Room.mu.
@@ -25,14 +25,27 @@ type Seat struct {
 	atVersion uint64       // likewise, of the member list
 	index     int32        // in Room.seats; -1: not there any more
 	behind    bool         // this instance has yet to reach the epoch of at
+
+	stage stage // guarded by who.mu
 }
+
+// stage is how far a seat has come in taking what enter takes for it (a count in
+// who.sockets, a subscription, a share of the room) and in giving it back.
+type stage uint8
+
+const (
+	coming  stage = 1 << iota // the bus has not said yet whether the member is in: enter gives back
+	counted                   // in who.sockets
+	settled                   // all was given back
+)
 
 // voice is what a seat needs to publish.
 type voice struct {
 	limit   *limiter
 	lane    Lane // messages that filters judge
 	publish atomic.Pointer[publishAnswer]
-	pending []*receipt // messages without an ack, in the order of publishing; guarded by Room.mu
+	over    atomic.Bool // the seat is left, or about to be: nothing more is accepted
+	pending []*receipt  // messages without an ack, in the order of publishing; guarded by Room.mu
 
 	mu       sync.Mutex
 	inFlight int           // messages handed to the bus and not resolved; guarded by mu
@@ -53,6 +66,7 @@ func (s *Seat) speak() *voice {
 		v = &voice{limit: limits.pin(r.id, s.who.member)}
 		if s.index < 0 { // it has left: detach has been and will not unpin
 			limits.unpin(v.limit)
+			v.over.Store(true)
 		}
 		s.voice.Store(v)
 	}
@@ -67,21 +81,54 @@ type barrier struct {
 }
 
 type heldFrame struct {
-	e *bus.Event
-	f *wire.Frame
+	e    *bus.Event
+	f    *wire.Frame
+	then func() // instead of a frame: what has its place there
 }
 
 // Room is the id of the seat's room.
 func (s *Seat) Room() string { return s.room.id }
 
+// Gone reports whether the seat was taken away, or given up by a rejoin that
+// failed: it is of no use any more.
+func (s *Seat) Gone() bool {
+	s.room.mu.Lock()
+	defer s.room.mu.Unlock()
+	return s.index < 0
+}
+
 // hold keeps a frame for a seat that is not live yet. Room.mu is held.
 func (b *barrier) hold(e *bus.Event, f *wire.Frame, bound int) {
 	b.bytes += len(f.Bytes())
 	if b.bytes > bound {
-		b.overflow, b.held = true, nil
+		b.overflow = true
+		b.abandon()
 		return
 	}
-	b.held = append(b.held, heldFrame{e, f})
+	b.held = append(b.held, heldFrame{e: e, f: f})
+}
+
+// abandon drops the frames, for a seat that is of no use; what has its place
+// between them is due. Room.mu is held.
+func (b *barrier) abandon() {
+	held := b.held
+	b.held = nil
+	for _, h := range held {
+		if h.then != nil {
+			h.then()
+		}
+	}
+}
+
+// inPlace calls f when everything that has come by is queued to the seat: now,
+// unless the join barrier holds it back. Room.mu is held, and is when f is called.
+func (s *Seat) inPlace(f func()) {
+	b := s.barrier
+	if b == nil || b.overflow {
+		f()
+		return
+	}
+	b.held = append(b.held, heldFrame{e: new(bus.Event), then: f})
 }
 
 // goLive queues the joined reply and then what was held back and is not part
@@ -117,7 +164,10 @@ func (s *Seat) goLive(at *bus.Entered, joined *wire.Frame) bool {
 	}
 	s.sink.Send(joined)
 	for i, h := range held {
-		if !epochAhead(held[i:], at.Epoch) && !s.tells(h.e) {
+		switch {
+		case h.then != nil:
+			h.then()
+		case !epochAhead(held[i:], at.Epoch) && !s.tells(h.e):
 			s.sink.Send(h.f)
 		}
 	}
@@ -135,7 +185,10 @@ func (s *Seat) unhush() bool {
 		return false
 	}
 	for _, h := range s.barrier.held {
-		if !s.tells(h.e) {
+		switch {
+		case h.then != nil:
+			h.then()
+		case !s.tells(h.e):
 			s.sink.Send(h.f)
 		}
 	}
@@ -220,21 +273,49 @@ func (s *Seat) Leave(ctx context.Context, grace bool) {
 // member's last seat on this instance, its presence. It reports false when
 // somebody else did that already.
 func (s *Seat) leave(ctx context.Context, l bus.Leaving) bool {
-	_ = s.Drained(ctx) // out of time: leave all the same
-	r := s.room
-	if !r.detach(s) {
-		return false
+	if v := s.voice.Load(); v != nil {
+		v.over.Store(true) // or who always has one under way is never drained
 	}
+	_ = s.Drained(ctx) // out of time: leave all the same
+	return s.abandon(ctx, l)
+}
+
+// abandon is leave without the wait.
+func (s *Seat) abandon(ctx context.Context, l bus.Leaving) bool {
+	first := s.room.detach(s)
+	s.settle(ctx, l)
+	return first
+}
+
+// cancel is abandon for a join that asks the bus for nothing.
+func (s *Seat) cancel(ctx context.Context) {
 	s.who.mu.Lock()
-	if s.who.sockets--; s.who.sockets == 0 {
-		l.Room, l.Member = r.id, s.who.member
-		if err := r.reg.bus.Leave(ctx, &l); err != nil {
-			r.reg.log.DebugContext(ctx, "leave will be carried out when the bus is back", "room", r.id, "error", err)
+	s.stage &^= coming
+	s.who.mu.Unlock()
+	s.abandon(ctx, bus.Leaving{})
+}
+
+// settle gives back what enter took, once. A seat may be taken away while enter
+// still asks the bus, which holds who.mu meanwhile or is about to: then that is
+// left to enter, or a Leave would come before the Enter that it is meant for.
+func (s *Seat) settle(ctx context.Context, l bus.Leaving) {
+	r := s.room
+	s.who.mu.Lock()
+	if s.stage&(coming|settled) != 0 {
+		s.who.mu.Unlock()
+		return
+	}
+	s.stage |= settled
+	if s.stage&counted != 0 {
+		if s.who.sockets--; s.who.sockets == 0 {
+			l.Room, l.Member = r.id, s.who.member
+			if err := r.reg.bus.Leave(ctx, &l); err != nil {
+				r.reg.log.DebugContext(ctx, "leave will be carried out when the bus is back", "room", r.id, "error", err)
+			}
 		}
 	}
 	s.who.mu.Unlock()
 	r.dropPresence(s.who)
 	r.reg.bus.Unsubscribe(r.id)
 	r.reg.release(r)
-	return true
 }

@@ -15,7 +15,8 @@ import (
 const (
 	// batchMax is how many messages one round trip carries.
 	batchMax = 128
-	// signalsMax bounds the signals that wait.
+	// signalsMax bounds the signals that wait. In bytes they may come to half of
+	// what may wait at all: they are worth losing, and messages are not.
 	signalsMax = 4096
 	// windowLife is how often a publisher renews its window in a partition; the
 	// window itself lives ten times as long (append.lua).
@@ -48,7 +49,7 @@ type publisher struct {
 
 	mu        sync.Mutex
 	queue     []*outgoing
-	bytes     int // of queue
+	bytes     int // of queue and signals
 	signals   map[signalKey]*outgoing
 	probing   *outgoing // the next probe; nil: none is due
 	away      error     // why Redis is away; nil: it is not, as far as is known
@@ -156,6 +157,7 @@ type flight struct {
 	batch []*outgoing
 	tx    bool // in a transaction
 	since time.Time
+	out   sync.Mutex // held by who sends it, until all is written or rest says what is not
 }
 
 // turn is the sending of a batch in run's stead.
@@ -186,6 +188,7 @@ func (p *publisher) turn() *turn {
 	t := turns.Get().(*turn)
 	t.flight, t.conn, t.to = f, p.conn, to
 	t.buf, f.tx = p.appendBatch(t.buf[:0], f.batch, now)
+	f.out.Lock() // nobody else has it
 	p.flight, p.listening = f, false
 	return t
 }
@@ -204,6 +207,7 @@ func (t *turn) send(p *publisher) {
 		}
 		p.mu.Unlock()
 	}
+	t.flight.out.Unlock()
 	t.flight, t.conn, t.to = nil, nil, nil
 	turns.Put(t)
 }
@@ -222,14 +226,18 @@ func (p *publisher) probe(o *outgoing) {
 func (p *publisher) signal(k signalKey, o *outgoing) {
 	p.lane.use()
 	p.mu.Lock()
-	_, waits := p.signals[k]
-	full := p.closing || len(p.signals) >= signalsMax
-	if waits || full {
+	old, grows := p.signals[k], o.size()
+	if old != nil {
+		grows -= old.size()
+	}
+	full := p.closing || old == nil && len(p.signals) >= signalsMax || grows > 0 && p.bytes+grows > p.lane.bus.maxQueued/2
+	if old != nil || full {
 		p.lane.bus.stats.Signals.Add(1)
 	}
 	var t *turn
-	if waits || !full {
+	if !full {
 		p.signals[k] = o
+		p.bytes += grows
 		t = p.start()
 	}
 	p.mu.Unlock()

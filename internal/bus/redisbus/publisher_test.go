@@ -1,9 +1,12 @@
 package redisbus
 
 import (
+	"bufio"
 	"context"
 	"errors"
+	"fmt"
 	"net"
+	"runtime"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -161,5 +164,118 @@ func TestAnIdleConnectionThatIsClosed(t *testing.T) {
 	}
 	if n := b.Stats().Reconnects.Load(); n == 0 {
 		t.Error("the connection was never replaced")
+	}
+}
+
+// prompt is a connection to a server that answers the first of two commands when
+// not more than that has been written, before who writes knows how much it was.
+type prompt struct {
+	net.Conn
+	begun chan struct{} // the first command is there
+	heard chan struct{} // its answer has been read
+	reads int           // the reader's, like what follows
+	rest  []byte
+	early bool // more was waited for before the rest was written
+}
+
+func (c *prompt) SetDeadline(time.Time) error     { return nil }
+func (c *prompt) SetReadDeadline(time.Time) error { return nil }
+
+func (c *prompt) WriteAtOnce(b []byte) (int, error) {
+	close(c.begun)
+	<-c.heard
+	for range 1000 { // the reader may go on, if nothing holds it
+		runtime.Gosched()
+	}
+	return len(b) / 2, nil
+}
+
+func (c *prompt) Write(b []byte) (int, error) {
+	c.rest = append(c.rest, b...)
+	return len(b), nil
+}
+
+func (c *prompt) Read(b []byte) (int, error) {
+	if c.reads++; c.reads == 1 {
+		<-c.begun
+		defer close(c.heard)
+	} else {
+		c.early = c.early || len(c.rest) == 0
+	}
+	return copy(b, ":1\r\n"), nil
+}
+
+// What there was no room for is written before more answers are waited for: the
+// server cannot give them without.
+func TestTheRestIsSentThoughAnAnswerHasCome(t *testing.T) {
+	b, err := New(Options{URL: "redis://localhost:1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.handler = aloof{}
+	l := b.lanes[0]
+	l.begun.Store(true) // there is no goroutine but this test's
+	p := &l.publisher
+	c := &prompt{begun: make(chan struct{}), heard: make(chan struct{})}
+	p.conn = &link{Conn: c, r: bufio.NewReader(c), reply: time.Hour}
+	p.listening = true
+	listened := make(chan struct{})
+	go func() { defer close(listened); p.listen() }()
+	got := make(answered, 2)
+	b.gathering.Add(1)
+	for range 2 {
+		if err := p.take(&outgoing{room: "r", channel: "c", payload: make([]byte, 100), receipt: got}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.gathering.Add(-1)
+	p.flush()
+	<-listened
+	if c.early || len(c.rest) == 0 {
+		t.Errorf("waited for answers with %d bytes of the rest written", len(c.rest))
+	}
+	for range 2 {
+		if r := <-got; r.Err != nil {
+			t.Errorf("%+v", r)
+		}
+	}
+}
+
+// Signals that wait are bounded in bytes too, and leave room for messages.
+func TestSignalsThatWaitAreBounded(t *testing.T) {
+	b, err := New(Options{URL: "redis://localhost:1", MaxQueued: 1 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := b.lanes[0]
+	l.begun.Store(true) // and nobody sends
+	p := &l.publisher
+	const size, senders = 10_000, 1000
+	signal := func(i, n int) {
+		p.signal(signalKey{"r", fmt.Sprint(i)}, &outgoing{room: "r", channel: "c", payload: make([]byte, n)})
+	}
+	for i := range senders {
+		signal(i, size)
+	}
+	most := p.bytes
+	if n := len(p.signals); most > 1<<19 || most < 1<<19-2*size || b.Stats().Signals.Load() != int64(senders-n) {
+		t.Errorf("%d signals of %d bytes wait; %d were lost", n, most, b.Stats().Signals.Load())
+	}
+	for i := range p.signals { // a newer one in place of each
+		p.signal(i, &outgoing{room: "r", channel: "c", payload: make([]byte, size/2)})
+	}
+	if p.bytes > most/2+most/10 {
+		t.Errorf("%d bytes wait in place of %d", p.bytes, most)
+	}
+	if err := p.take(&outgoing{room: "r", channel: "c", payload: make([]byte, 1<<19)}); err != nil {
+		t.Errorf("no room for a message: %v", err)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for len(p.queue)+len(p.signals) > 0 {
+		p.batch()
+	}
+	if p.bytes != 0 {
+		t.Errorf("%d bytes are counted when nothing waits", p.bytes)
 	}
 }

@@ -79,9 +79,16 @@ func (p *publisher) listen() {
 		err := p.conn.listen()
 		p.mu.Lock()
 		p.listening = false // now all is run's own again, but for what is on its way
-		f, rest := p.flight, p.rest
-		p.rest = nil
+		f := p.flight
 		p.mu.Unlock()
+		var rest []byte
+		if f != nil {
+			f.out.Lock() // the first answers may come before who sends has said what is left
+			p.mu.Lock()
+			rest, p.rest = p.rest, nil
+			p.mu.Unlock()
+			f.out.Unlock()
+		}
 		interrupted := errors.Is(err, os.ErrDeadlineExceeded)
 		switch {
 		case f == nil && interrupted:
@@ -90,7 +97,7 @@ func (p *publisher) listen() {
 		case f == nil: // it was closed, or says what nobody has asked for
 			p.hangUp()
 			return
-		case interrupted && rest != nil:
+		case rest != nil:
 			if _, err = p.conn.Write(rest); err == nil {
 				err = p.conn.SetReadDeadline(f.since.Add(p.conn.reply))
 			}
@@ -98,12 +105,7 @@ func (p *publisher) listen() {
 				continue
 			}
 		case interrupted && time.Since(f.since) < p.conn.reply: // by a deadline of before
-			p.mu.Lock()
-			if err = nil; p.rest == nil { // else the interrupt is for that
-				err = p.conn.SetReadDeadline(f.since.Add(p.conn.reply))
-			}
-			p.mu.Unlock()
-			if err == nil {
+			if err = p.conn.SetReadDeadline(f.since.Add(p.conn.reply)); err == nil {
 				continue
 			}
 		}
@@ -147,6 +149,7 @@ func (p *publisher) batch() []*outgoing {
 			break
 		}
 		batch = append(batch, o)
+		p.bytes -= o.size()
 		delete(p.signals, k)
 	}
 	return batch

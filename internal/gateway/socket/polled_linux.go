@@ -83,13 +83,16 @@ func waiting(nc net.Conn) net.Conn {
 	return std
 }
 
-// begin implements line.
+// begin implements line. Once begun, the loop may close the descriptor, which it
+// does with mu held: it is given to the kernel's set before that, or the number may
+// be another connection's by then.
 func (p *polled) begin() {
 	p.mu.Lock()
 	p.begun = true
 	ended := p.ended
+	err := p.place.shard.watch(p)
 	p.mu.Unlock()
-	if err := p.place.shard.watch(p); err != nil {
+	if err != nil {
 		p.cut(Cause{By: Network, Err: err})
 	} else if ended {
 		p.hangUp()
