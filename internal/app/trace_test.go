@@ -81,6 +81,26 @@ func TestAMessageIsOneTrace(t *testing.T) {
 	}
 }
 
+// A plain room's message is answered by Redis alone, which is where it is known
+// with how many others it travelled.
+func TestThePublishSpanTellsThePipeline(t *testing.T) {
+	col := telemetrytest.NewCollector(t)
+	plain := func(redis string) string { return strings.Replace(over(redis), "history: {}", "", 1) }
+	tb := newTable(t, traced(plain, col.GRPC, "sample: 100%"), redistest.Start(t).URL())
+	ack := tb.ann.do(say("hello"))
+	col.Wait(t, func(l []*tracetree.Span) bool {
+		for _, s := range of(l, ack.MessageID) {
+			if s.Name == "publish *" {
+				if n := s.Attrs["relay.publish.pipeline"]; n == "" || n == "0" {
+					t.Fatalf("the pipeline is %q", n)
+				}
+				return true
+			}
+		}
+		return false
+	})
+}
+
 // At 0 % everything that goes wrong is a trace all the same, under the token
 // bucket.
 func TestWhatGoesWrongIsPromoted(t *testing.T) {

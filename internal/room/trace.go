@@ -90,7 +90,7 @@ func (g *Registry) endTale(t *tale, m *bus.Event, res *bus.Result, action filter
 		t.msg.Filter(filterStep(s))
 	}
 	if res != nil {
-		p := telemetry.Publication{Start: t.sent, End: now, System: g.opt.System, Operation: g.opt.Publish[1], Seq: res.Seq, Duplicate: res.Duplicate}
+		p := telemetry.Publication{Start: t.sent, End: now, System: g.opt.System, Operation: g.opt.Publish[1], Pipeline: res.Pipeline, Seq: res.Seq, Duplicate: res.Duplicate}
 		if t.ru.policy.History != nil {
 			p.Operation = g.opt.Publish[0]
 		}
