@@ -173,7 +173,7 @@ func catalog() [metrics]Definition {
 		SpansExported:  {"relay.traces.spans.exported", Counter, "{span}", "Spans that the collector took.", nil, nil, nil},
 		SpansDropped:   {"relay.traces.spans.dropped", Counter, "{span}", "Spans that the queue had no place for, or the collector did not take.", nil, nil, nil},
 		SpansWaiting:   {"relay.traces.spans.waiting", Gauge, "{span}", "Spans that wait for the collector.", nil, nil, nil},
-		Promotions:     {"relay.traces.promotions", Counter, "{message}", "Messages that were not sampled and became traces afterwards: granted, or denied because there were too many.", []string{"result"}, nil, nil},
+		Promotions:     {"relay.traces.promotions", Counter, "{message}", "Messages and handshakes that were not sampled and became traces afterwards: granted, or denied because there were too many.", []string{"result"}, nil, nil},
 		LogsSuppressed: {"relay.logs.suppressed", Counter, "{line}", "Log lines that were left out because they repeated too often.", nil, nil, nil},
 	}
 }

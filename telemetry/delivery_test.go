@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"testing"
@@ -216,6 +217,37 @@ func TestOpenDeliveriesAreBounded(t *testing.T) {
 		}
 		if tr.open.count != 0 {
 			t.Errorf("%d are still open", tr.open.count)
+		}
+	})
+}
+
+// Connections end every moment: who is not there any more misses nothing.
+func TestWhoIsGoneIsNoTrouble(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &sink{}
+		tr := traced(t, s, TracesOptions{Tuning: Tuning{Promote: 1}})
+		for _, why := range []string{"closed", "shed"} {
+			d := tr.Deliver(sampled, DeliveryFacts{ID: [16]byte{1}, Policy: why, Start: time.Now()})
+			d.Enqueued("gone")
+			d.Enqueued("c")
+			d.Dropped("gone", "closed")
+			d.Dropped("c", why)
+			d.Sent(2)
+		}
+		for range 10 {
+			tr.DroppedFor(Context{}, DeliveryFacts{Policy: "unsampled"}, "gone", "closed", time.Now())
+		}
+		if !tr.Promote(time.Now()) {
+			t.Error("connections that ended took the token of another message")
+		}
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		got := map[string]string{}
+		for _, sp := range s.all() {
+			got[sp.Name()] = attr(sp, "error.type") + " " + attr(sp, "relay.fanout.dropped")
+		}
+		if want := map[string]string{"deliver closed": " 2", "deliver shed": "dropped 2"}; !maps.Equal(got, want) {
+			t.Errorf("spans %v, want %v", got, want)
 		}
 	})
 }

@@ -256,6 +256,23 @@ func TestPromotionsAreBounded(t *testing.T) {
 	}
 }
 
+// A storm of handshakes that are refused leaves messages what is theirs.
+func TestRefusedHandshakesTakeNothingFromMessages(t *testing.T) {
+	col := telemetrytest.NewCollector(t)
+	o := to(col.GRPC, "")
+	o.Promote = 3
+	tr := start(t, "a", o).Traces
+	now, n := time.Now(), 0
+	for range 100 {
+		if c := tr.Handshake(nil, telemetry.Handshake{Path: "/ws", Start: now, End: now, Status: 429, Error: "rate"}); !c.IsZero() {
+			n++
+		}
+	}
+	if n != 3 || !tr.Promote(now) {
+		t.Errorf("%d handshakes were told, want 3 and then a message", n)
+	}
+}
+
 func TestRefusedMessagesAreFoundByTheirError(t *testing.T) {
 	col := telemetrytest.NewCollector(t)
 	tr := start(t, "a", to(col.GRPC, "")).Traces
