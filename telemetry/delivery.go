@@ -244,11 +244,12 @@ func missing(all, done []string, n int) []string {
 
 // DroppedFor tells that one receiver did not get a message that was not sampled:
 // a deliver span of its own with that one event, if the bucket for promotions
-// has a token and the receiver is still there.
-func (t *Traces) DroppedFor(c Context, f DeliveryFacts, conn, why string, now time.Time) {
+// has a token and the receiver is still there. Only then are the facts asked for.
+func (t *Traces) DroppedFor(c Context, conn, why string, now time.Time, facts func() DeliveryFacts) {
 	if why == closed || c.Sampled() || !t.Promote(now) { // a sampled one has a Delivery that knows
 		return
 	}
+	f := facts()
 	d := &Delivery{traces: t, facts: f, context: c.Of(f.ID), span: randomSpanID(), reason: Dropped}
 	if d.facts.Start.IsZero() {
 		d.facts.Start = now

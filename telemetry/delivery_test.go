@@ -235,7 +235,7 @@ func TestWhoIsGoneIsNoTrouble(t *testing.T) {
 			d.Sent(2)
 		}
 		for range 10 {
-			tr.DroppedFor(Context{}, DeliveryFacts{Policy: "unsampled"}, "gone", "closed", time.Now())
+			tr.DroppedFor(Context{}, "gone", "closed", time.Now(), func() DeliveryFacts { return DeliveryFacts{Policy: "unsampled"} })
 		}
 		if !tr.Promote(time.Now()) {
 			t.Error("connections that ended took the token of another message")
@@ -295,7 +295,7 @@ func TestTracingSwitchedOffIsSilent(t *testing.T) {
 	d.Wrote("", time.Time{})
 	d.Dropped("", "")
 	d.Sent(1)
-	tr.DroppedFor(c, DeliveryFacts{}, "", "", time.Time{})
+	tr.DroppedFor(c, "", "", time.Time{}, func() DeliveryFacts { return DeliveryFacts{} })
 	tr.LateFilters([16]byte{1}, sampled, FilterStep{})
 	if tr.Promote(time.Time{}) || tr.TooSlow(time.Time{}, time.Now()) || tr.URL(sampled) != "" || tr.Tune(Tuning{}) != nil {
 		t.Error("a nil Traces says something")

@@ -197,7 +197,9 @@ func TestPromotedMessagesJoin(t *testing.T) {
 	if a.Deliver(c, telemetry.DeliveryFacts{ID: id}) != nil {
 		t.Fatal("followed although not sampled")
 	}
-	b.DroppedFor(c, telemetry.DeliveryFacts{ID: id, Policy: "*", Room: "r"}, "conn-9", "slow consumer", now)
+	b.DroppedFor(c, "conn-9", "slow consumer", now, func() telemetry.DeliveryFacts {
+		return telemetry.DeliveryFacts{ID: id, Policy: "*", Room: "r"}
+	})
 	if !a.Promote(now) {
 		t.Fatal("no token")
 	}

@@ -48,14 +48,20 @@ func (s *Seat) Publish(c Chat, ack Ack) *wire.Error {
 		return e
 	}
 	t := g.beginTale(a, ru, &m.Event, &c)
-	v := s.speak()
-	if !ru.wants(filter.Chat) && v.lane.empty() {
-		e := s.send(m, ack, nil, nil, t)
-		if e != nil {
-			g.endTale(&t, &m.Event, &bus.Result{}, filter.ActionAllow, e)
-		}
-		return e
+	if ru.wants(filter.Chat) || !s.speak().lane.empty() {
+		s.submit(a, ru, m, ack, t)
+		return nil
 	}
+	if e = s.send(m, ack, nil, nil, &t); e != nil {
+		g.endTale(&t, &m.Event, &bus.Result{}, filter.ActionAllow, e)
+	}
+	return e
+}
+
+// submit lets filters judge a message before it goes to the bus. It is apart from
+// Publish because what it keeps lives on the heap.
+func (s *Seat) submit(a *Actor, ru *rules, m *bus.Message, ack Ack, t tale) {
+	g, v := s.room.reg, s.speak()
 	q := g.query(filter.Chat, a, ru, &m.Event, func() *policy.Input { return ru.input(s.room, a, true) })
 	w := &afterwards{g: g, q: q, keeps: m.Retention, trace: m.Event.Trace}
 	q.Late = w.late
@@ -77,8 +83,8 @@ func (s *Seat) Publish(c Chat, ack Ack) *wire.Error {
 		if r.Action == filter.ActionModify {
 			changed = r.Body
 		}
-		t.steps, t.sent = r.Steps, time.Now()
-		e := s.send(m, ack, changed, w, t)
+		t.steps = r.Steps
+		e := s.send(m, ack, changed, w, &t)
 		if e == nil {
 			v.end()
 		}
@@ -89,7 +95,6 @@ func (s *Seat) Publish(c Chat, ack Ack) *wire.Error {
 		g.endTale(&t, &m.Event, nil, r.Action, nil)
 		s.pretend(m, ack, r)
 	})
-	return nil
 }
 
 // accept applies everything that is decided before filters and bus: rules,
@@ -107,10 +112,12 @@ func (s *Seat) accept(a *Actor, ru *rules, c *Chat) (*bus.Message, *wire.Error) 
 
 // send hands a message to the bus. changed is what filters made of it, if they
 // did; w, if not nil, wants to know where it is stored.
-func (s *Seat) send(m *bus.Message, ack Ack, changed []byte, w *afterwards, t tale) *wire.Error {
+func (s *Seat) send(m *bus.Message, ack Ack, changed []byte, w *afterwards, t *tale) *wire.Error {
 	g := s.room.reg
-	p := &receipt{seat: s, ack: ack, event: &m.Event, changed: changed, after: w, tale: t}
+	p := &receipt{seat: s, ack: ack, event: &m.Event, changed: changed, after: w, tale: *t}
 	s.expect(p)
+	g.leaves(t)
+	p.tale.sent = t.sent // nobody else knows the receipt before it is published
 	if err := g.bus.Publish(m, p); err != nil {
 		s.withdraw(p)
 		g.stats.PublishFailed.Add(1)
@@ -218,36 +225,41 @@ func (g *Registry) PublishFrom(a *Actor, l *Lane, roomID string, c Chat, ack Ack
 		return e
 	}
 	o := outsider{g: g, event: &m.Event, ack: ack, tale: g.beginTale(a, ru, &m.Event, &c)}
-	if !ru.wants(filter.Chat) && l.empty() {
-		e := g.sendFrom(m, o)
-		if e != nil {
-			g.endTale(&o.tale, &m.Event, &bus.Result{}, filter.ActionAllow, e)
-		}
-		return e
+	if ru.wants(filter.Chat) || !l.empty() {
+		g.submitFrom(a, l, ru, m, o)
+		return nil
 	}
-	q := g.query(filter.Chat, a, ru, &m.Event, func() *policy.Input { return g.input(ru, a, roomID) })
+	if e = g.sendFrom(m, &o); e != nil {
+		g.endTale(&o.tale, &m.Event, &bus.Result{}, filter.ActionAllow, e)
+	}
+	return e
+}
+
+// submitFrom is to PublishFrom what submit is to Publish.
+func (g *Registry) submitFrom(a *Actor, l *Lane, ru *rules, m *bus.Message, o outsider) {
+	q := g.query(filter.Chat, a, ru, &m.Event, func() *policy.Input { return g.input(ru, a, m.Event.Room) })
 	o.after = &afterwards{g: g, q: q, keeps: m.Retention, trace: m.Event.Trace}
 	q.Late = o.after.late
 	g.enqueue(l, ru, q, m, func(r *Ruling) *wire.Error {
 		if r.Action == filter.ActionModify {
 			o.changed = r.Body
 		}
-		o.tale.steps, o.tale.sent = r.Steps, time.Now()
-		return g.sendFrom(m, o)
+		o.tale.steps = r.Steps
+		return g.sendFrom(m, &o)
 	}, func(r *Ruling, e *wire.Error) {
 		o.tale.steps = r.Steps
 		g.endTale(&o.tale, &m.Event, nil, r.Action, e)
-		ack(Accepted{}, e)
+		o.ack(Accepted{}, e)
 	}, func(r *Ruling) {
 		o.tale.steps = r.Steps
 		g.endTale(&o.tale, &m.Event, nil, r.Action, nil)
-		ack(Accepted{Result: bus.Result{ID: m.Event.ID, Time: m.Event.Time}}, nil) // a shadow has no socket in the room to be seen at
+		o.ack(Accepted{Result: bus.Result{ID: m.Event.ID, Time: m.Event.Time}}, nil) // a shadow has no socket in the room to be seen at
 	})
-	return nil
 }
 
-func (g *Registry) sendFrom(m *bus.Message, o outsider) *wire.Error {
-	if err := g.bus.Publish(m, o); err != nil {
+func (g *Registry) sendFrom(m *bus.Message, o *outsider) *wire.Error {
+	g.leaves(&o.tale)
+	if err := g.bus.Publish(m, *o); err != nil {
 		g.stats.PublishFailed.Add(1)
 		return refusal(err, m.Event.Room)
 	}

@@ -27,7 +27,7 @@ type tale struct {
 	a     *Actor
 	ru    *rules
 	start time.Time
-	sent  time.Time // to the bus; zero: right at the start
+	sent  time.Time // to the bus; zero: not yet, or nobody times it
 	steps []Step
 }
 
@@ -48,6 +48,13 @@ func (g *Registry) beginTale(a *Actor, ru *rules, m *bus.Event, c *Chat) tale {
 	return t
 }
 
+// leaves notes that a message goes to the bus, where the way there is timed.
+func (g *Registry) leaves(t *tale) {
+	if t.msg != nil || g.times.metrics != nil {
+		t.sent = time.Now()
+	}
+}
+
 func (g *Registry) facts(t *tale, m *bus.Event, handshake telemetry.Context) telemetry.Facts {
 	return telemetry.Facts{
 		ID: m.ID, Start: t.start, Endpoint: t.a.Endpoint, Connection: t.a.Conn, Policy: t.ru.policy.Match, Room: m.Room,
@@ -65,9 +72,6 @@ func (g *Registry) endTale(t *tale, m *bus.Event, res *bus.Result, action filter
 	now := time.Now()
 	c := traceOf(m)
 	t.ru.meters.ended(now.Sub(t.start), action, e, c)
-	if t.sent.IsZero() {
-		t.sent = t.start
-	}
 	if res != nil {
 		g.times.published(now.Sub(t.sent), e, c)
 	}
@@ -161,37 +165,49 @@ func (g *Registry) follow(ru *rules, e *bus.Event, frames ...*wire.Frame) *telem
 	if g.opt.Traces == nil || e.Kind != bus.Chat {
 		return nil
 	}
-	facts := telemetry.DeliveryFacts{ID: e.ID, Room: e.Room, Seq: e.Seq, Accepted: time.UnixMilli(e.Time)}
-	if ru.policy != nil {
-		facts.Policy = ru.policy.Match
-	}
 	c := telemetry.Context(e.Trace)
-	var d *telemetry.Delivery
-	var fate wire.Fate
-	if c.Sampled() {
-		facts.Start = time.Now()
-		d = g.opt.Traces.Deliver(c, facts)
-		fate = d
-	} else {
-		fate = dropped{g.opt.Traces, c, &facts}
+	if !c.Sampled() {
+		for _, f := range frames {
+			f.Track(fate{g}, e, false)
+		}
+		return nil
 	}
+	facts := deliveryFacts(ru, e)
+	facts.Start = time.Now()
+	d := g.opt.Traces.Deliver(c, facts)
 	for _, f := range frames {
-		f.Track(fate, d != nil)
+		f.Track(fate{g}, d, true)
 	}
 	return d
 }
 
-// dropped tells of an unsampled message when a socket lets go of it.
-type dropped struct {
-	traces *telemetry.Traces
-	ctx    telemetry.Context
-	facts  *telemetry.DeliveryFacts
+func deliveryFacts(ru *rules, e *bus.Event) telemetry.DeliveryFacts {
+	f := telemetry.DeliveryFacts{ID: e.ID, Room: e.Room, Seq: e.Seq, Accepted: time.UnixMilli(e.Time)}
+	if ru.policy != nil {
+		f.Policy = ru.policy.Match
+	}
+	return f
 }
 
+// fate hears of the frames of all chats. It knows a sampled one by its delivery,
+// any other by its event: nothing is made for what will nearly always be written.
+type fate struct{ g *Registry }
+
 // Wrote implements wire.Fate.
-func (dropped) Wrote(string, time.Time) {}
+func (fate) Wrote(about any, conn string, at time.Time) {
+	if d, ok := about.(*telemetry.Delivery); ok {
+		d.Wrote(conn, at)
+	}
+}
 
 // Dropped implements wire.Fate.
-func (d dropped) Dropped(conn, why string) {
-	d.traces.DroppedFor(d.ctx, *d.facts, conn, why, time.Now())
+func (f fate) Dropped(about any, conn, why string) {
+	switch x := about.(type) {
+	case *telemetry.Delivery:
+		x.Dropped(conn, why)
+	case *bus.Event:
+		f.g.opt.Traces.DroppedFor(telemetry.Context(x.Trace), conn, why, time.Now(), func() telemetry.DeliveryFacts {
+			return deliveryFacts(f.g.force.Load().match(x.Room), x) // a room may not be asked: its order may be held
+		})
+	}
 }

@@ -263,8 +263,13 @@ func BenchmarkQueue(b *testing.B) {
 // fate writes down what it hears of a frame.
 type fate struct{ heard []string }
 
-func (f *fate) Wrote(conn string, _ time.Time) { f.heard = append(f.heard, conn+" wrote") }
-func (f *fate) Dropped(conn, why string)       { f.heard = append(f.heard, conn+" "+why) }
+func (f *fate) Wrote(about any, conn string, _ time.Time) {
+	f.heard = append(f.heard, fmt.Sprint(conn, " wrote ", about))
+}
+
+func (f *fate) Dropped(about any, conn, why string) {
+	f.heard = append(f.heard, fmt.Sprint(conn, " ", why, " ", about))
+}
 
 type namedHandler struct{ Handler }
 
@@ -274,7 +279,7 @@ func TestWhoTracksAFrameHearsWhatBecameOfIt(t *testing.T) {
 	var f fate
 	tracked := func(n int) *wire.Frame {
 		fr := chat(0, n)
-		fr.Track(&f, true)
+		fr.Track(&f, n, true)
 		return fr
 	}
 	c := stuck(Options{MaxQueue: 3 * minCost, Slow: Shed})
@@ -287,7 +292,7 @@ func TestWhoTracksAFrameHearsWhatBecameOfIt(t *testing.T) {
 	c.Close(wire.CloseNormal, "")
 	c.Send(tracked(5))
 	c.end(Cause{})
-	if got, want := fmt.Sprint(f.heard), "[c1 wrote c1 shed c1 shed c1 closed c1 closed c1 closed]"; got != want {
+	if got, want := fmt.Sprint(f.heard), "[c1 wrote 1 c1 shed 0 c1 shed 1 c1 closed 5 c1 closed 2 c1 closed 3]"; got != want {
 		t.Errorf("heard %s\nwant  %s", got, want)
 	}
 }
