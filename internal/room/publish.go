@@ -69,9 +69,10 @@ func (s *Seat) submit(a *Actor, ru *rules, m *bus.Message, ack Ack, t tale) {
 		q.Recent = s.room.lately(ru.filters.Recent())
 	}
 	v.begin()
+	var refused *bus.Result // the bus was asked, and did not take it
 	ended := func(r *Ruling, e *wire.Error) {
 		t.steps = r.Steps
-		g.endTale(&t, &m.Event, nil, r.Action, e)
+		g.endTale(&t, &m.Event, refused, r.Action, e)
 		ack(Accepted{}, e)
 		v.end()
 	}
@@ -85,10 +86,12 @@ func (s *Seat) submit(a *Actor, ru *rules, m *bus.Message, ack Ack, t tale) {
 		}
 		t.steps = r.Steps
 		e := s.send(m, ack, changed, w, &t)
-		if e == nil {
-			v.end()
+		if e != nil {
+			refused = new(bus.Result)
+			return e
 		}
-		return e
+		v.end()
+		return nil
 	}
 	g.enqueue(&v.lane, ru, q, m, publish, ended, func(r *Ruling) {
 		t.steps = r.Steps
@@ -240,15 +243,20 @@ func (g *Registry) submitFrom(a *Actor, l *Lane, ru *rules, m *bus.Message, o ou
 	q := g.query(filter.Chat, a, ru, &m.Event, func() *policy.Input { return g.input(ru, a, m.Event.Room) })
 	o.after = &afterwards{g: g, q: q, keeps: m.Retention, trace: m.Event.Trace}
 	q.Late = o.after.late
+	var refused *bus.Result // the bus was asked, and did not take it
 	g.enqueue(l, ru, q, m, func(r *Ruling) *wire.Error {
 		if r.Action == filter.ActionModify {
 			o.changed = r.Body
 		}
 		o.tale.steps = r.Steps
-		return g.sendFrom(m, &o)
+		e := g.sendFrom(m, &o)
+		if e != nil {
+			refused = new(bus.Result)
+		}
+		return e
 	}, func(r *Ruling, e *wire.Error) {
 		o.tale.steps = r.Steps
-		g.endTale(&o.tale, &m.Event, nil, r.Action, e)
+		g.endTale(&o.tale, &m.Event, refused, r.Action, e)
 		o.ack(Accepted{}, e)
 	}, func(r *Ruling) {
 		o.tale.steps = r.Steps

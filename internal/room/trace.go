@@ -1,6 +1,7 @@
 package room
 
 import (
+	"slices"
 	"strings"
 	"time"
 
@@ -79,7 +80,7 @@ func (g *Registry) endTale(t *tale, m *bus.Event, res *bus.Result, action filter
 		return
 	}
 	if t.msg == nil {
-		why := g.worth(t.start, now, action, e)
+		why := g.worth(t, now, action, e)
 		if why == "" || !g.opt.Traces.Promote(now) {
 			return
 		}
@@ -117,15 +118,15 @@ func (g *Registry) endTale(t *tale, m *bus.Event, res *bus.Result, action filter
 }
 
 // worth says why a message that was not sampled is told all the same.
-func (g *Registry) worth(start, now time.Time, action filter.Action, e *wire.Error) telemetry.Reason {
+func (g *Registry) worth(t *tale, now time.Time, action filter.Action, e *wire.Error) telemetry.Reason {
 	switch {
-	case e != nil && failure(e):
+	case e != nil && failure(e), slices.ContainsFunc(t.steps, func(s Step) bool { return s.Failure != "" }):
 		return telemetry.Failed
 	case e != nil:
 		return telemetry.Rejected
 	case action == filter.ActionDrop || action == filter.ActionShadow:
 		return telemetry.Dropped
-	case g.opt.Traces.TooSlow(start, now):
+	case g.opt.Traces.TooSlow(t.start, now):
 		return telemetry.Slow
 	}
 	return ""

@@ -3,19 +3,23 @@ package room
 import (
 	"context"
 	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/wsrelay/relay/internal/bus"
 	"github.com/wsrelay/relay/internal/room/policy"
 	"github.com/wsrelay/relay/internal/wire"
+	"github.com/wsrelay/relay/plugins/filter"
 	"github.com/wsrelay/relay/telemetry"
 	"github.com/wsrelay/relay/telemetry/telemetrytest"
 	"github.com/wsrelay/relay/telemetry/tracetree"
 )
 
-// traces makes some that go to an address, and starts them.
-func traces(t *testing.T, otlp string, tune telemetry.Tuning) *telemetry.Traces {
+// told makes telemetry whose traces go to an address, and starts it.
+func told(t *testing.T, otlp string, tune telemetry.Tuning) *telemetry.Telemetry {
 	t.Helper()
 	tel, err := telemetry.New(telemetry.Options{Log: slog.New(slog.DiscardHandler), Traces: &telemetry.TracesOptions{
 		OTLP: telemetry.OTLP{Endpoint: otlp}, Tuning: tune, Delay: time.Millisecond,
@@ -25,18 +29,31 @@ func traces(t *testing.T, otlp string, tune telemetry.Tuning) *telemetry.Traces 
 	}
 	tel.Start()
 	t.Cleanup(func() { _ = tel.Stop(context.Background()) })
-	return tel.Traces
+	return tel
 }
 
-// watch traces a share of the courtroom's messages. It comes before join.
-func (c *courtroom) watch(t *testing.T, share float64) *telemetrytest.Collector {
+// watch times the courtroom's messages and traces a share of them. publish is the
+// room's rule. It comes before join.
+func (c *courtroom) watch(t *testing.T, share float64, publish string) *telemetrytest.Collector {
 	t.Helper()
 	col := telemetrytest.NewCollector(t)
-	c.g.opt.Traces, c.g.opt.System = traces(t, col.GRPC, telemetry.Tuning{Promote: 100}), "memory"
-	f := *c.g.force.Load()
-	f.Samples = []telemetry.Sampler{telemetry.Share(share)}
-	c.g.force.Store(&f)
+	tel := told(t, col.GRPC, telemetry.Tuning{Promote: 100, UI: "http://ui/{traceId}"})
+	c.g.opt.Traces, c.g.opt.Metrics, c.g.opt.System, c.g.times = tel.Traces, tel.Metrics, "memory", newTimes(tel.Metrics)
+	set, problems := policy.Compile([]policy.Spec{{Match: "*", Create: "anyone", Join: "anyone", Publish: publish, Settings: kept}})
+	if problems != nil {
+		t.Fatal(problems)
+	}
+	c.g.force.Store(&Rules{
+		Policies: set, Filters: []Filters{c.filters}, Samples: []telemetry.Sampler{telemetry.Share(share)}, Meters: []*Meters{NewMeters(tel.Metrics, "*")},
+	})
 	return col
+}
+
+// counted reports whether metrics have a line.
+func (c *courtroom) counted(line string) bool {
+	w := httptest.NewRecorder()
+	c.g.opt.Metrics.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", nil))
+	return strings.Contains(w.Body.String(), line+"\n")
 }
 
 // spans waits for those of one message, by name.
@@ -61,7 +78,7 @@ func spans(t *testing.T, col *telemetrytest.Collector, names ...string) map[stri
 // policy took is not Redis's.
 func TestThePublishSpanBeginsAfterThePolicys(t *testing.T) {
 	c := newCourtroom(t, kept)
-	col := c.watch(t, 1)
+	col := c.watch(t, 1, "members")
 	c.join(t)
 	chat := Chat{Message: []byte(`1`), Trace: Trace{Start: time.Now().Add(-time.Second)}} // a policy that takes its time
 	if e := c.seat.Publish(chat, func(Accepted, *wire.Error) {}); e != nil {
@@ -74,9 +91,52 @@ func TestThePublishSpanBeginsAfterThePolicys(t *testing.T) {
 	}
 }
 
+// A filter that could not judge is told of, though its on_error let the message
+// pass.
+func TestAFilterThatCouldNotJudgeIsPromoted(t *testing.T) {
+	c := newCourtroom(t, kept, filter.Chat)
+	col := c.watch(t, 0, "members")
+	c.join(t)
+	c.say(t, `1`)
+	now := time.Now()
+	c.filters.answer[0](&Ruling{Steps: []Step{{Filter: "words", Mode: "enforce", Start: now, End: now, Failure: "timeout"}}})
+	c.store(0, 1)
+	got := spans(t, col, "process *", "filter words")
+	if why, f := got["process *"].Attrs["relay.promoted"], got["filter words"].Attrs["error.type"]; why != "failed" || f != "timeout" {
+		t.Errorf("promoted as %q, the filter's error is %q", why, f)
+	}
+}
+
+// A bus that refuses what filters let pass was asked, and that took its time.
+func TestABusThatRefusesAfterFiltersIsTold(t *testing.T) {
+	for name, say := range map[string]func(c *courtroom, ack Ack) *wire.Error{
+		"a member": func(c *courtroom, ack Ack) *wire.Error { return c.seat.Publish(Chat{Message: []byte(`1`)}, ack) },
+		"an outsider": func(c *courtroom, ack Ack) *wire.Error {
+			return c.g.PublishFrom(actor("b"), new(Lane), "r", Chat{Message: []byte(`1`)}, ack)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := newCourtroom(t, kept, filter.Chat)
+			col := c.watch(t, 0, "anyone")
+			c.publish = func(*bus.Message, bus.Receipt) error { return bus.ErrUnavailable }
+			c.join(t)
+			if e := say(c, func(Accepted, *wire.Error) {}); e != nil {
+				t.Fatal(e)
+			}
+			c.filters.answer[0](&Ruling{})
+			if s := spans(t, col, "process *", "publish *")["publish *"]; s.Attrs["error.type"] != "unavailable" || !s.Failed {
+				t.Errorf("the publish span says %v", s.Attrs)
+			}
+			if !c.counted(`messaging_client_operation_duration_seconds_count{error_type="unavailable",messaging_operation_name="publish"} 1`) {
+				t.Error("the way to the bus was not timed")
+			}
+		})
+	}
+}
+
 // What nobody is going to look at costs no memory, with traces or without.
 func TestAnUnsampledMessageMakesNoGarbage(t *testing.T) {
-	never := traces(t, "http://127.0.0.1:1", telemetry.Tuning{})
+	never := told(t, "http://127.0.0.1:1", telemetry.Tuning{}).Traces
 	allocs := func(tr *telemetry.Traces) (deliver, publish float64) {
 		g, seats, over := seated(t, 10, policy.Settings{Presence: true})
 		g.opt.Traces = tr
