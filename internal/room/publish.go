@@ -213,16 +213,7 @@ func (g *Registry) message(a *Actor, ru *rules, roomID string, l *limiter, c *Ch
 // the connection's lane for such messages.
 func (g *Registry) PublishFrom(a *Actor, l *Lane, roomID string, c Chat, ack Ack) *wire.Error {
 	ru := g.force.Load().match(roomID)
-	if e := g.may(ru, policy.Publish, g.input(ru, a, roomID), "join the room first"); e != nil {
-		e.Code = wire.NotMember
-		return e
-	}
-	if e := g.sanctioned(a, roomID, bus.Ban, bus.Mute); e != nil {
-		return e
-	}
-	limit := g.limits.pin(roomID, a.Identity.ID)
-	defer g.limits.unpin(limit)
-	m, e := g.message(a, ru, roomID, limit, &c)
+	m, e := g.acceptFrom(a, ru, roomID, &c)
 	if e != nil {
 		g.tellRefused(a, ru, roomID, &c, e)
 		return e
@@ -236,6 +227,20 @@ func (g *Registry) PublishFrom(a *Actor, l *Lane, roomID string, c Chat, ack Ack
 		g.endTale(&o.tale, &m.Event, &bus.Result{}, filter.ActionAllow, e)
 	}
 	return e
+}
+
+// acceptFrom is to PublishFrom what accept is to Publish.
+func (g *Registry) acceptFrom(a *Actor, ru *rules, roomID string, c *Chat) (*bus.Message, *wire.Error) {
+	if e := g.may(ru, policy.Publish, g.input(ru, a, roomID), "join the room first"); e != nil {
+		e.Code = wire.NotMember
+		return nil, e
+	}
+	if e := g.sanctioned(a, roomID, bus.Ban, bus.Mute); e != nil {
+		return nil, e
+	}
+	limit := g.limits.pin(roomID, a.Identity.ID)
+	defer g.limits.unpin(limit)
+	return g.message(a, ru, roomID, limit, c)
 }
 
 // submitFrom is to PublishFrom what submit is to Publish.

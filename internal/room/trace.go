@@ -111,10 +111,17 @@ func (g *Registry) endTale(t *tale, m *bus.Event, res *bus.Result, action filter
 	if e != nil {
 		o.Error, o.Detail = string(e.Code), e.Message
 	}
+	g.hint(e, t.msg)
 	t.msg.End(o)
-	if g.opt.Hints && e != nil {
-		e.Hint = strings.TrimPrefix(e.Hint+" "+g.opt.Traces.URL(telemetry.Context{TraceID: c.TraceID, Flags: telemetry.FlagSampled}), " ")
+}
+
+// hint tells developers where the trace of what went wrong is. e may be nil.
+func (g *Registry) hint(e *wire.Error, m *telemetry.Message) {
+	if e == nil || !g.opt.Hints {
+		return
 	}
+	c := telemetry.Context{TraceID: m.Context().TraceID, Flags: telemetry.FlagSampled} // though it may have been promoted
+	e.Hint = strings.TrimSpace(e.Hint + " " + g.opt.Traces.URL(c))
 }
 
 // worth says why a message that was not sampled is told all the same.
@@ -132,6 +139,14 @@ func (g *Registry) worth(t *tale, now time.Time, action filter.Action, e *wire.E
 	return ""
 }
 
+// Refused counts and tells a message that got no further than its session: it was
+// beyond the connection's rate, for a room that the endpoint does not reach, or
+// in the name of another user.
+func (g *Registry) Refused(a *Actor, roomID string, c Chat, e *wire.Error) {
+	g.stats.Refused.Add(1)
+	g.tellRefused(a, g.force.Load().match(roomID), roomID, &c, e)
+}
+
 // tellRefused tells a message that rules, sanctions, size or rate refused, as far
 // as promotions go. It never had an id before.
 func (g *Registry) tellRefused(a *Actor, ru *rules, roomID string, c *Chat, e *wire.Error) {
@@ -145,11 +160,12 @@ func (g *Registry) tellRefused(a *Actor, ru *rules, roomID string, c *Chat, e *w
 	}
 	t := tale{a: a, ru: ru, start: c.Trace.Start}
 	m := &bus.Event{ID: bus.NewMessageID(), Room: roomID, Body: c.Message}
-	msg := g.opt.Traces.Message(telemetry.Context{}, &c.Trace.Origin, g.facts(&t, m, c.Trace.Handshake))
+	msg := g.opt.Traces.Message(telemetry.Context{TraceID: c.Trace.Origin.Parent.TraceID}, &c.Trace.Origin, g.facts(&t, m, c.Trace.Handshake))
 	msg.Promoted(telemetry.Rejected)
 	msg.Policy(telemetry.PolicyStep{
 		Action: policy.Publish.String(), Rule: ru.policy.Expr(policy.Publish), Result: string(e.Code), Start: t.start, End: now,
 	})
+	g.hint(e, msg)
 	msg.End(telemetry.Outcome{End: now, Error: string(e.Code), Detail: e.Message})
 }
 

@@ -134,6 +134,60 @@ func TestABusThatRefusesAfterFiltersIsTold(t *testing.T) {
 	}
 }
 
+// Whoever refuses a message, it is counted, told, and where it is told stands in
+// the hint of its error.
+func TestEveryRefusalIsTold(t *testing.T) {
+	nobody := func(Accepted, *wire.Error) {}
+	for name, r := range map[string]struct {
+		publish string
+		force   []*bus.Sanction
+		say     func(c *courtroom, chat Chat) *wire.Error
+		code    wire.Code
+	}{
+		"a rule": {"nobody", nil, func(c *courtroom, chat Chat) *wire.Error { return c.seat.Publish(chat, nobody) }, wire.Forbidden},
+		"a mute": {
+			"members", []*bus.Sanction{{Kind: bus.Mute, Member: "a", Room: "r"}},
+			func(c *courtroom, chat Chat) *wire.Error { return c.seat.Publish(chat, nobody) }, wire.Muted,
+		},
+		"a rule, from outside": {"members", nil, func(c *courtroom, chat Chat) *wire.Error {
+			return c.g.PublishFrom(actor("b"), new(Lane), "r", chat, nobody)
+		}, wire.NotMember},
+		"a ban, from outside": {
+			"anyone", []*bus.Sanction{{Kind: bus.Ban, Member: "b", Room: "r"}},
+			func(c *courtroom, chat Chat) *wire.Error {
+				return c.g.PublishFrom(actor("b"), new(Lane), "r", chat, nobody)
+			}, wire.Banned,
+		},
+		"the session": {"members", nil, func(c *courtroom, chat Chat) *wire.Error {
+			e := &wire.Error{Code: wire.UserMismatch}
+			c.g.Refused(actor("a"), "r", chat, e)
+			return e
+		}, wire.UserMismatch},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := newCourtroom(t, kept)
+			col := c.watch(t, 0, r.publish)
+			c.g.opt.Hints = true
+			c.join(t)
+			c.inForce = r.force
+			e := r.say(c, Chat{Message: []byte(`1`), Trace: Trace{Origin: telemetry.Origin{Parent: telemetry.Context{TraceID: [16]byte{7}, SpanID: [8]byte{7}}}}})
+			if e == nil || e.Code != r.code {
+				t.Fatalf("answered with %v", e)
+			}
+			s := spans(t, col, "process *")["process *"]
+			if s.Attrs["error.type"] != string(r.code) || s.Attrs["relay.promoted"] != "rejected" {
+				t.Errorf("the trace says %v", s.Attrs)
+			}
+			if want := "http://ui/" + s.TraceID; !strings.HasSuffix(e.Hint, want) || !strings.HasPrefix(s.TraceID, "07") {
+				t.Errorf("the hint is %q, want %s of the client's trace", e.Hint, want)
+			}
+			if !c.counted(`relay_messages_total{messaging_destination_template="*",result="refused"} 1`) {
+				t.Error("it is not counted")
+			}
+		})
+	}
+}
+
 // What nobody is going to look at costs no memory, with traces or without.
 func TestAnUnsampledMessageMakesNoGarbage(t *testing.T) {
 	never := told(t, "http://127.0.0.1:1", telemetry.Tuning{}).Traces
