@@ -175,7 +175,7 @@ func (r *Room) deliver(e *bus.Event) {
 		}
 		switch {
 		case s.barrier != nil:
-			s.barrier.hold(e, out, r.reg.opt.JoinBuffer)
+			s.barrier.hold(heldFrame{e, out, track}, r.reg.opt.JoinBuffer)
 		case !s.tells(e):
 			track.Enqueued(s.conn)
 			s.sink.Send(out)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/wsrelay/relay/internal/bus"
 	"github.com/wsrelay/relay/internal/wire"
+	"github.com/wsrelay/relay/telemetry"
 )
 
 // Seat is one socket's place in one room. It is kept small: most who sit
@@ -67,21 +68,22 @@ type barrier struct {
 }
 
 type heldFrame struct {
-	e *bus.Event
-	f *wire.Frame
+	e     *bus.Event
+	f     *wire.Frame
+	track *telemetry.Delivery // nil: not followed
 }
 
 // Room is the id of the seat's room.
 func (s *Seat) Room() string { return s.room.id }
 
 // hold keeps a frame for a seat that is not live yet. Room.mu is held.
-func (b *barrier) hold(e *bus.Event, f *wire.Frame, bound int) {
-	b.bytes += len(f.Bytes())
+func (b *barrier) hold(h heldFrame, bound int) {
+	b.bytes += len(h.f.Bytes())
 	if b.bytes > bound {
 		b.overflow, b.held = true, nil
 		return
 	}
-	b.held = append(b.held, heldFrame{e, f})
+	b.held = append(b.held, h)
 }
 
 // goLive queues the joined reply and then what was held back and is not part
@@ -118,7 +120,7 @@ func (s *Seat) goLive(at *bus.Entered, joined *wire.Frame) bool {
 	s.sink.Send(joined)
 	for i, h := range held {
 		if !epochAhead(held[i:], at.Epoch) && !s.tells(h.e) {
-			s.sink.Send(h.f)
+			s.release(h)
 		}
 	}
 	s.barrier = nil
@@ -136,11 +138,18 @@ func (s *Seat) unhush() bool {
 	}
 	for _, h := range s.barrier.held {
 		if !s.tells(h.e) {
-			s.sink.Send(h.f)
+			s.release(h)
 		}
 	}
 	s.barrier = nil
 	return true
+}
+
+// release queues a frame that was held back: only now is it one of those that are
+// waited for. Room.mu is held.
+func (s *Seat) release(h heldFrame) {
+	h.track.Enqueued(s.conn)
+	s.sink.Send(h.f)
 }
 
 // epochAhead reports whether the start of an epoch is still to come: what is

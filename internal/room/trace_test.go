@@ -188,6 +188,50 @@ func TestEveryRefusalIsTold(t *testing.T) {
 	}
 }
 
+// What a barrier holds back is no receiver of its delivery until it is let go.
+func TestADeliveryCountsWhoWasJoining(t *testing.T) {
+	c := newCourtroom(t, kept)
+	col := c.watch(t, 1, "members")
+	slow := &keeper{}
+	c.enter = func() (*bus.Entered, error) { return &bus.Entered{Position: bus.Position{Epoch: "e"}}, nil }
+	join := func(id string, sink Sink) {
+		t.Helper()
+		if _, e := c.g.Join(t.Context(), actor(id), sink, "r", nil, func(*bus.Entered) *wire.Frame { return (&wire.Joined{}).Frame() }); e != nil {
+			t.Fatal(e)
+		}
+	}
+	join("a", slow)
+	c.enter = func() (*bus.Entered, error) {
+		e := chat("e", 1)
+		e.Trace.Flags = telemetry.FlagSampled
+		c.g.Deliver(e)
+		return &bus.Entered{Position: bus.Position{Epoch: "e"}}, nil
+	}
+	join("b", writer("c-b"))
+	slow.write("c-a")
+	s := spans(t, col, "deliver *")["deliver *"]
+	if s.Attrs["relay.fanout.enqueued"] != "2" || s.Attrs["relay.fanout.written"] != "2" {
+		t.Errorf("queued to %s sockets and written to %s, want 2", s.Attrs["relay.fanout.enqueued"], s.Attrs["relay.fanout.written"])
+	}
+}
+
+// keeper is a socket that writes nothing until it is told to.
+type keeper struct{ frames []*wire.Frame }
+
+func (k *keeper) Send(f *wire.Frame)    { k.frames = append(k.frames, f) }
+func (k *keeper) Evicted(*Seat, string) {}
+func (k *keeper) write(conn string) {
+	for _, f := range k.frames {
+		f.Wrote(func() string { return conn })
+	}
+}
+
+// writer is a socket that writes at once.
+type writer string
+
+func (w writer) Send(f *wire.Frame)    { f.Wrote(func() string { return string(w) }) }
+func (w writer) Evicted(*Seat, string) {}
+
 // What nobody is going to look at costs no memory, with traces or without.
 func TestAnUnsampledMessageMakesNoGarbage(t *testing.T) {
 	never := told(t, "http://127.0.0.1:1", telemetry.Tuning{}).Traces
