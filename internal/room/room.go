@@ -186,7 +186,9 @@ func (r *Room) deliver(e *bus.Event) {
 	if e.Kind == bus.Chat {
 		ru.meters.delivered(n, e.Time, traceOf(e))
 	}
-	r.reg.stats.Delivered.Add(n)
+	if f.Chat() {
+		r.reg.stats.Delivered.Add(n)
+	}
 	r.flushWaiting(false)
 }
 

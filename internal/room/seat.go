@@ -150,6 +150,9 @@ func (s *Seat) unhush() bool {
 func (s *Seat) release(h heldFrame) {
 	h.track.Enqueued(s.conn)
 	s.sink.Send(h.f)
+	if h.f.Chat() {
+		s.room.reg.stats.Delivered.Add(1)
+	}
 }
 
 // epochAhead reports whether the start of an epoch is still to come: what is

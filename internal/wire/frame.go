@@ -47,6 +47,7 @@ type Frame struct {
 	bytes   []byte
 	payload []byte
 	class   Class
+	chat    bool
 	shed    ShedKey
 	fate    Fate // nil: nobody wants to know
 	about   any  // what fate knows the frame by
@@ -97,6 +98,10 @@ func (f *Frame) Payload() []byte { return f.payload }
 
 // Class tells how much the frame is worth under pressure.
 func (f *Frame) Class() Class { return f.class }
+
+// Chat reports whether the frame is a message that somebody sent, in a room with
+// history or without.
+func (f *Frame) Chat() bool { return f.chat }
 
 // ShedKey is set for ClassSignal only.
 func (f *Frame) ShedKey() ShedKey { return f.shed }

@@ -172,6 +172,19 @@ func TestSmallFramesCountForTheirPlace(t *testing.T) {
 	}
 }
 
+// Of what a slow client loses, messages are counted as such, whatever room they
+// are of.
+func TestChatsThatAreCutAreCounted(t *testing.T) {
+	c := stuck(Options{MaxQueue: 4 * minCost})
+	for _, f := range []*wire.Frame{chat(0, 1), text("a reply"), chat(7, 1), signal("a", "1"), chat(8, 1)} { // the last is one too many
+		c.Send(f)
+	}
+	c.Send(chat(9, 1)) // after the end: nobody is there to miss it
+	if st := &c.group.stats; st.SlowCut.Load() != 1 || st.CutChats.Load() != 3 {
+		t.Errorf("%d connections were cut and %d chats with them, want 1 and 3", st.SlowCut.Load(), st.CutChats.Load())
+	}
+}
+
 // What a writer has taken is little: the rest can still be shed.
 func TestAWriterHoldsLittleOfTheQueue(t *testing.T) {
 	c := stuck(Options{MaxQueue: 1 << 20, Slow: Shed})
