@@ -7,8 +7,8 @@ type Traces struct {
 	Headers  map[string]Secret `key:"headers" doc:"Headers to send along, such as a key of the collector." example:"{x-api-key: \"${OTLP_KEY}\"}"`
 	CA       string            `key:"ca" doc:"PEM file with the authorities of the collector, for https. Default: the system's."`
 	Sample   Percent           `key:"sample" doc:"Share of messages that become traces. Default: what OTEL_TRACES_SAMPLER and OTEL_TRACES_SAMPLER_ARG say, or 1%." example:"1%"`
-	Promote  Rate              `key:"promote" default:"10/s" doc:"Messages that were refused, failed, slow or dropped become traces afterwards, up to so many."`
-	Slow     Duration          `key:"slow" default:"250ms" doc:"Time from a message's arrival to its last write above which it counts as slow."`
+	Promote  Rate              `key:"promote" default:"10/s" doc:"Messages that were refused, failed, slow or dropped become traces afterwards, up to so many; so do as many handshakes that were refused."`
+	Slow     Duration          `key:"slow" default:"250ms" doc:"Above this a message counts as slow: from its arrival to its sender's answer, and on each instance from the bus handing it over to a receiver's socket having it."`
 	Identify string            `key:"identify" default:"id" enum:"id,hash,off" doc:"How users stand in traces: by id, by a hash of it, or not at all."`
 	UI       string            `key:"ui" doc:"URL of a trace for people, with {traceId} in it. It is shown in logs and in relay chat." example:"http://localhost:16686/trace/{traceId}"`
 }

@@ -128,7 +128,7 @@ func catalog() [metrics]Definition {
 		Messages:         {"relay.messages", Counter, "{message}", "Messages from clients by what became of them: accepted, rejected, dropped, shadowed, refused, failed.", append(policy, "result"), nil, nil},
 		MessageDuration:  {"messaging.process.duration", Distribution, "s", "From a message's request being read to its answer.", policy, append(relay, "messaging.operation.name", "process"), waits},
 		Refusals:         {"relay.refusals", Counter, "{request}", "Requests that a policy, limit, rate, sanction or filter refused.", nil, nil, nil},
-		Deliveries:       {"relay.deliveries", Counter, "{frame}", "Messages for one receiver each: queued, shed, cut (its connection was closed for being slow).", []string{"result"}, nil, nil},
+		Deliveries:       {"relay.deliveries", Counter, "{frame}", "Messages for one receiver each: queued; of those, shed, or cut (lost with its connection, which was closed for being slow).", []string{"result"}, nil, nil},
 		DeliveryDuration: {"relay.delivery.duration", Distribution, "s", "From a message's acceptance, by the clock of that instance, to its being queued for all receivers here.", policy, nil, waits},
 		FanoutSize:       {"relay.fanout.size", Distribution, "{receiver}", "Receivers of one message on this instance.", policy, nil, sizes},
 		JoinOverflows:    {"relay.joins.overflow", Counter, "{request}", "Joins that failed because the room was too busy meanwhile.", nil, nil, nil},
@@ -173,7 +173,7 @@ func catalog() [metrics]Definition {
 		SpansExported:  {"relay.traces.spans.exported", Counter, "{span}", "Spans that the collector took.", nil, nil, nil},
 		SpansDropped:   {"relay.traces.spans.dropped", Counter, "{span}", "Spans that the queue had no place for, or the collector did not take.", nil, nil, nil},
 		SpansWaiting:   {"relay.traces.spans.waiting", Gauge, "{span}", "Spans that wait for the collector.", nil, nil, nil},
-		Promotions:     {"relay.traces.promotions", Counter, "{message}", "Messages that were not sampled and became traces afterwards: granted, or denied because there were too many.", []string{"result"}, nil, nil},
+		Promotions:     {"relay.traces.promotions", Counter, "{message}", "Messages and handshakes that were not sampled and became traces afterwards: granted, or denied because there were too many.", []string{"result"}, nil, nil},
 		LogsSuppressed: {"relay.logs.suppressed", Counter, "{line}", "Log lines that were left out because they repeated too often.", nil, nil, nil},
 	}
 }

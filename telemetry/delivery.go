@@ -56,6 +56,7 @@ type Delivery struct {
 	enqueued int
 	written  int
 	dropped  int
+	gone     int // of dropped: the receiver was not there any more
 	slow     int
 	first    time.Time
 	last     time.Time
@@ -148,14 +149,21 @@ func (d *Delivery) Wrote(conn string, at time.Time) {
 	d.settle(conn)
 }
 
-// Dropped notes that a receiver does not get the message, and why: shed, slow
-// consumer, closed.
+// closed is why a receiver does not get a message whose connection has ended, as
+// one does every moment: nobody is there to miss it.
+const closed = "closed"
+
+// Dropped notes that a receiver does not get the message, and why: shed,
+// slow_consumer, closed.
 func (d *Delivery) Dropped(conn, why string) {
 	if !d.lock() {
 		return
 	}
 	defer d.mu.Unlock()
 	d.dropped++
+	if why == closed {
+		d.gone++
+	}
 	d.note(receiverEvent{"dropped", conn, why, time.Now()})
 	d.settle(conn)
 }
@@ -236,11 +244,12 @@ func missing(all, done []string, n int) []string {
 
 // DroppedFor tells that one receiver did not get a message that was not sampled:
 // a deliver span of its own with that one event, if the bucket for promotions
-// has a token.
-func (t *Traces) DroppedFor(c Context, f DeliveryFacts, conn, why string, now time.Time) {
-	if c.Sampled() || !t.Promote(now) { // a sampled one has a Delivery that knows
+// has a token and the receiver is still there. Only then are the facts asked for.
+func (t *Traces) DroppedFor(c Context, conn, why string, now time.Time, facts func() DeliveryFacts) {
+	if why == closed || c.Sampled() || !t.Promote(now) { // a sampled one has a Delivery that knows
 		return
 	}
+	f := facts()
 	d := &Delivery{traces: t, facts: f, context: c.Of(f.ID), span: randomSpanID(), reason: Dropped}
 	if d.facts.Start.IsZero() {
 		d.facts.Start = now

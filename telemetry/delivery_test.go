@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"testing"
@@ -220,6 +221,37 @@ func TestOpenDeliveriesAreBounded(t *testing.T) {
 	})
 }
 
+// Connections end every moment: who is not there any more misses nothing.
+func TestWhoIsGoneIsNoTrouble(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &sink{}
+		tr := traced(t, s, TracesOptions{Tuning: Tuning{Promote: 1}})
+		for _, why := range []string{"closed", "shed"} {
+			d := tr.Deliver(sampled, DeliveryFacts{ID: [16]byte{1}, Policy: why, Start: time.Now()})
+			d.Enqueued("gone")
+			d.Enqueued("c")
+			d.Dropped("gone", "closed")
+			d.Dropped("c", why)
+			d.Sent(2)
+		}
+		for range 10 {
+			tr.DroppedFor(Context{}, "gone", "closed", time.Now(), func() DeliveryFacts { return DeliveryFacts{Policy: "unsampled"} })
+		}
+		if !tr.Promote(time.Now()) {
+			t.Error("connections that ended took the token of another message")
+		}
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		got := map[string]string{}
+		for _, sp := range s.all() {
+			got[sp.Name()] = attr(sp, "error.type") + " " + attr(sp, "relay.fanout.dropped")
+		}
+		if want := map[string]string{"deliver closed": " 2", "deliver shed": "dropped 2"}; !maps.Equal(got, want) {
+			t.Errorf("spans %v, want %v", got, want)
+		}
+	})
+}
+
 // Writers and the room touch a delivery at once.
 func TestADeliveryIsToldOnceWhoeverEndsIt(t *testing.T) {
 	s := &sink{}
@@ -263,7 +295,7 @@ func TestTracingSwitchedOffIsSilent(t *testing.T) {
 	d.Wrote("", time.Time{})
 	d.Dropped("", "")
 	d.Sent(1)
-	tr.DroppedFor(c, DeliveryFacts{}, "", "", time.Time{})
+	tr.DroppedFor(c, "", "", time.Time{}, func() DeliveryFacts { return DeliveryFacts{} })
 	tr.LateFilters([16]byte{1}, sampled, FilterStep{})
 	if tr.Promote(time.Time{}) || tr.TooSlow(time.Time{}, time.Now()) || tr.URL(sampled) != "" || tr.Tune(Tuning{}) != nil {
 		t.Error("a nil Traces says something")

@@ -224,7 +224,7 @@ func (d *Delivery) draw(a *artist) {
 	s.seq(f.Seq)
 	s.text("relay.promoted", string(d.reason))
 	switch {
-	case d.dropped > 0:
+	case d.dropped > d.gone:
 		s.text("error.type", string(Dropped))
 	case d.slow > 0:
 		s.text("error.type", string(Slow))

@@ -29,7 +29,7 @@ type handshake struct {
 }
 
 // Handshake tells of a handshake where the endpoint's share of them becomes
-// traces, and of refused ones as far as the promotions' bucket allows. The
+// traces, and of refused ones as far as a bucket of theirs allows. The
 // Context is what messages of the connection link to; zero when there is no
 // trace of the handshake. Of h.Header only traceparent is read.
 func (t *Traces) Handshake(e *Entrance, h Handshake) Context {
@@ -44,7 +44,7 @@ func (t *Traces) Handshake(e *Entrance, h Handshake) Context {
 	s := &handshake{h: h, parent: o.Parent, link: o.Link, context: c.Of(id)}
 	s.h.Header = nil
 	if !c.Sampled() {
-		if h.Error == "" || !t.Promote(h.End) {
+		if h.Error == "" || !t.grant(&t.refused, h.End) {
 			return Context{}
 		}
 		s.promoted = Rejected

@@ -109,10 +109,12 @@ func (t *Traces) Message(c Context, o *Origin, f Facts) *Message {
 // become a trace after all. It takes a token. If it says yes, make a Message and
 // tell it what is known.
 func (t *Traces) Promote(now time.Time) bool {
-	switch {
-	case t == nil:
-		return false
-	case t.promote.take(now):
+	return t != nil && t.grant(&t.promote, now)
+}
+
+// grant takes a token of a bucket, and counts whether there was one.
+func (t *Traces) grant(b *bucket, now time.Time) bool {
+	if b.take(now) {
 		t.granted.Add(1)
 		return true
 	}

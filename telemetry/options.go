@@ -94,7 +94,7 @@ type TracesOptions struct {
 
 // Tuning is what can change while messages are on their way.
 type Tuning struct {
-	Promote  float64       // promotions a second; 0: none
+	Promote  float64       // promotions of messages a second, and as many of handshakes; 0: none
 	Slow     time.Duration // from a message's arrival on; 0: nothing is slow
 	Identify Identify
 	UI       string // URL of a trace for people, with {traceId}; empty: none

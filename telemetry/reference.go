@@ -47,7 +47,7 @@ func Attributes() []Attribute {
 		{"relay.drawn", "plugin", "true: the plugin does not trace; relay drew its part from the time that it says it took."},
 		{"db.system.name", "publish", "redis."},
 		{"db.operation.name", "publish", "EVALSHA with history; PUBLISH or SPUBLISH without."},
-		{"relay.publish.pipeline", "publish", "Messages that shared the round trip, where known."},
+		{"relay.publish.pipeline", "publish", "Messages that shared the round trip, this one included, where known: not on the embedded bus, and not where a message of a room with history came by before Redis had answered."},
 		{"relay.fanout.members", "deliver", "Sockets in the room on this instance, the sender's own included."},
 		{"relay.fanout.enqueued", "deliver", "Sockets that it was queued for."},
 		{"relay.fanout.written", "deliver", "Sockets that have taken it."},

@@ -30,7 +30,7 @@ func everything(t *testing.T, how Identify) *sink {
 	d.Enqueued("x")
 	d.Wrote("x", now.Add(time.Second))
 	d.Sent(1)
-	tr.DroppedFor(Context{}, DeliveryFacts{ID: id}, "y", "shed", now)
+	tr.DroppedFor(Context{}, "y", "shed", now, func() DeliveryFacts { return DeliveryFacts{ID: id} })
 	if err := tr.stop(context.Background()); err != nil {
 		t.Fatal(err)
 	}

@@ -197,7 +197,9 @@ func TestPromotedMessagesJoin(t *testing.T) {
 	if a.Deliver(c, telemetry.DeliveryFacts{ID: id}) != nil {
 		t.Fatal("followed although not sampled")
 	}
-	b.DroppedFor(c, telemetry.DeliveryFacts{ID: id, Policy: "*", Room: "r"}, "conn-9", "slow consumer", now)
+	b.DroppedFor(c, "conn-9", "slow consumer", now, func() telemetry.DeliveryFacts {
+		return telemetry.DeliveryFacts{ID: id, Policy: "*", Room: "r"}
+	})
 	if !a.Promote(now) {
 		t.Fatal("no token")
 	}
@@ -253,6 +255,23 @@ func TestPromotionsAreBounded(t *testing.T) {
 	}
 	if tr.Promote(now.Add(time.Hour)) {
 		t.Error("promoted although promotion was switched off")
+	}
+}
+
+// A storm of handshakes that are refused leaves messages what is theirs.
+func TestRefusedHandshakesTakeNothingFromMessages(t *testing.T) {
+	col := telemetrytest.NewCollector(t)
+	o := to(col.GRPC, "")
+	o.Promote = 3
+	tr := start(t, "a", o).Traces
+	now, n := time.Now(), 0
+	for range 100 {
+		if c := tr.Handshake(nil, telemetry.Handshake{Path: "/ws", Start: now, End: now, Status: 429, Error: "rate"}); !c.IsZero() {
+			n++
+		}
+	}
+	if n != 3 || !tr.Promote(now) {
+		t.Errorf("%d handshakes were told, want 3 and then a message", n)
 	}
 }
 

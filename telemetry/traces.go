@@ -31,6 +31,7 @@ type Traces struct {
 	slow    atomic.Int64 // Tuning.Slow
 	tuning  atomic.Pointer[Tuning]
 	promote bucket
+	refused bucket // of handshakes: a storm of them leaves messages their own
 	open    openDeliveries
 
 	exporter sdktrace.SpanExporter
@@ -96,6 +97,7 @@ func (t *Traces) Tune(n Tuning) error {
 	t.tuning.Store(&n)
 	t.slow.Store(int64(n.Slow))
 	t.promote.set(n.Promote)
+	t.refused.set(n.Promote)
 	return nil
 }
 

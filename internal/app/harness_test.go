@@ -62,6 +62,10 @@ drain: {over: 0s}
 `
 
 func build(yaml string, environ ...string) (*app.App, *logs, error) {
+	return buildWith(yaml, app.Options{}, environ...)
+}
+
+func buildWith(yaml string, opt app.Options, environ ...string) (*app.App, *logs, error) {
 	l := &logs{}
 	cfg, src, err := config.Parse("relay.yaml", []byte(yaml), environ)
 	if err != nil {
@@ -71,13 +75,19 @@ func build(yaml string, environ ...string) (*app.App, *logs, error) {
 	if err != nil {
 		return nil, l, err
 	}
-	a, err := app.New(cfg, src, app.Options{Log: log})
+	opt.Log = log
+	a, err := app.New(cfg, src, opt)
 	return a, l, err
 }
 
 func start(t *testing.T, yaml string, environ ...string) *instance {
 	t.Helper()
-	a, l, err := build(yaml, environ...)
+	return startWith(t, yaml, app.Options{}, environ...)
+}
+
+func startWith(t *testing.T, yaml string, opt app.Options, environ ...string) *instance {
+	t.Helper()
+	a, l, err := buildWith(yaml, opt, environ...)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -158,7 +158,7 @@ func bindSockets(m *telemetry.Metrics, s *socket.Stats) {
 	m.Func(telemetry.FramesShed, s.ShedChats.Load, "chat")
 	m.Func(telemetry.SlowConsumers, s.SlowCut.Load)
 	m.Func(telemetry.Deliveries, s.ShedChats.Load, "shed")
-	m.Func(telemetry.Deliveries, s.SlowCut.Load, "cut")
+	m.Func(telemetry.Deliveries, s.CutChats.Load, "cut")
 	m.Each(telemetry.ConnectionsClosed, func(tell func(int64, ...string)) {
 		s.Closed(func(code wire.CloseCode, n int64) { tell(n, code.Label(), code.Meaning()) })
 	})

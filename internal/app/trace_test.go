@@ -1,6 +1,7 @@
 package app_test
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"regexp"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	client "github.com/wsrelay/relay/client/go"
+	"github.com/wsrelay/relay/internal/app"
 	"github.com/wsrelay/relay/internal/bus/redisbus/redistest"
 	"github.com/wsrelay/relay/telemetry"
 	"github.com/wsrelay/relay/telemetry/telemetrytest"
@@ -81,6 +83,26 @@ func TestAMessageIsOneTrace(t *testing.T) {
 	}
 }
 
+// A plain room's message is answered by Redis alone, which is where it is known
+// with how many others it travelled.
+func TestThePublishSpanTellsThePipeline(t *testing.T) {
+	col := telemetrytest.NewCollector(t)
+	plain := func(redis string) string { return strings.Replace(over(redis), "history: {}", "", 1) }
+	tb := newTable(t, traced(plain, col.GRPC, "sample: 100%"), redistest.Start(t).URL())
+	ack := tb.ann.do(say("hello"))
+	col.Wait(t, func(l []*tracetree.Span) bool {
+		for _, s := range of(l, ack.MessageID) {
+			if s.Name == "publish *" {
+				if n := s.Attrs["relay.publish.pipeline"]; n == "" || n == "0" {
+					t.Fatalf("the pipeline is %q", n)
+				}
+				return true
+			}
+		}
+		return false
+	})
+}
+
 // At 0 % everything that goes wrong is a trace all the same, under the token
 // bucket.
 func TestWhatGoesWrongIsPromoted(t *testing.T) {
@@ -110,6 +132,74 @@ func TestWhatGoesWrongIsPromoted(t *testing.T) {
 		if s.Name == "process *" && s.Attrs["error.type"] != "" && !s.Failed {
 			t.Errorf("%s: the status does not say that it failed", s.Attrs["error.type"])
 		}
+	}
+}
+
+// In dev mode an error says where its trace is, whatever refused the message, and
+// all of them are counted.
+func TestAHintHasTheTrace(t *testing.T) {
+	col := telemetrytest.NewCollector(t)
+	yaml := strings.Replace(open, "rooms: [", `rooms: [
+  {match: quiet, create: anyone, join: anyone, publish: nobody, members: {grace: 0s}},
+  {match: small, create: anyone, join: anyone, messages: {max_size: 8B, rate: 1/h, burst: 1}, members: {grace: 0s}},
+  {match: closed, create: anyone, join: anyone},`, 1)
+	yaml = strings.Replace(yaml, "auth: [guests],", `auth: [guests], rooms: [quiet, small],`, 1)
+	yaml += fmt.Sprintf("telemetry: {traces: {otlp: %q, sample: 0%%, promote: 100/s, ui: \"http://ui/{traceId}\"}}\n", col.GRPC)
+	i := startWith(t, yaml, app.Options{Dev: true})
+	p := dial(t, i.url(), client.Options{})
+	for _, room := range []string{"quiet", "small"} {
+		p.do(&client.Request{Type: "join", RoomID: room, User: user("ann")})
+	}
+	p.do(&client.Request{Type: "chat", RoomID: "small", Message: text("1")})
+	for _, r := range []struct {
+		by, room, text string
+		user           *client.User
+		code           string
+	}{
+		{"the rule", "quiet", "1", nil, "forbidden"},
+		{"size", "small", "larger than that", nil, "too_large"},
+		{"rate", "small", "2", nil, "rate_limited"},
+		{"the endpoint", "closed", "1", nil, "not_member"},
+		{"another user", "small", "1", user("eve"), "user_mismatch"},
+	} {
+		_, err := p.Do(t.Context(), &client.Request{Type: "chat", RoomID: r.room, Message: text(r.text), User: r.user})
+		var e *client.Error
+		if !errors.As(err, &e) || e.Code != r.code {
+			t.Fatalf("%s: %v", r.by, err)
+		}
+		_, id, found := strings.Cut(e.Hint, "http://ui/")
+		if !found {
+			t.Errorf("%s: the hint is %q", r.by, e.Hint)
+			continue
+		}
+		col.Wait(t, func(l []*tracetree.Span) bool {
+			for _, s := range of(l, id) {
+				if s.Name == "process "+r.room {
+					return s.Attrs["error.type"] == r.code
+				}
+			}
+			return false
+		})
+	}
+	_, body := status(t, "http://"+i.AdminAddr().String()+"/metrics", nil)
+	for room, n := range map[string]int{"quiet": 1, "small": 3, "closed": 1} {
+		if want := fmt.Sprintf(`relay_messages_total{messaging_destination_template=%q,result="refused"} %d`, room, n); !strings.Contains(body, want) {
+			t.Errorf("no %s", want)
+		}
+	}
+}
+
+// A message beyond its connection's rate is refused like any other.
+func TestTheRateOfAConnectionIsTold(t *testing.T) {
+	i := start(t, strings.Replace(open, "requests: 100000/s", "requests: 1/h", 1))
+	p := dial(t, i.url(), client.Options{})
+	p.do(&client.Request{Type: "join", RoomID: "r", User: user("ann")})
+	if code := p.refused(say("hello")); code != "rate_limited" {
+		t.Fatalf("answered with %s", code)
+	}
+	_, body := status(t, "http://"+i.AdminAddr().String()+"/metrics", nil)
+	if want := `relay_messages_total{messaging_destination_template="*",result="refused"} 1`; !strings.Contains(body, want) {
+		t.Errorf("no %s", want)
 	}
 }
 

@@ -247,6 +247,7 @@ type Result struct {
 	ID        MessageID // of the first message, for a duplicate
 	Time      int64     // likewise; milliseconds since the Unix epoch
 	Duplicate bool
+	Pipeline  int // messages that shared the round trip, this one included; 0: unknown, or there was none
 	Err       error
 }
 

@@ -112,13 +112,7 @@ func (s *session) drop(seat *room.Seat) {
 
 func (s *session) chat(req *wire.Request, now time.Time) *wire.Error {
 	a := s.actor.Load()
-	c := room.Chat{Message: bytes.Clone(req.Message), Key: string(req.Key)}
-	c.Trace.Start, c.Trace.Origin = now, s.ep.Load().Trace.Origin(req.Traceparent, now)
-	c.Trace.Origin.Debug = s.debug != nil && now.Before(*s.debug) ||
-		len(req.Debug) > 0 && !s.gw.opt.Debug.Until(string(req.Debug), now).IsZero()
-	if s.handshake != nil {
-		c.Trace.Handshake = *s.handshake
-	}
+	c := room.Chat{Message: bytes.Clone(req.Message), Key: string(req.Key), Trace: s.trace(req, now)}
 	ack := s.acker(req)
 	if n := s.inFlight.Add(1); n >= maxInFlight && s.stalled.CompareAndSwap(false, true) {
 		s.conn.Pause()
@@ -126,13 +120,34 @@ func (s *session) chat(req *wire.Request, now time.Time) *wire.Error {
 	var e *wire.Error
 	if seat := s.seat(req.RoomID); seat != nil {
 		e = seat.Publish(c, ack)
-	} else if e = s.mayReach(string(req.RoomID)); e == nil {
+	} else if e = s.mayReach(string(req.RoomID)); e != nil {
+		s.gw.opt.Rooms.Refused(a, string(req.RoomID), c, e)
+	} else {
 		e = s.gw.opt.Rooms.PublishFrom(a, s.outsideLane(), string(req.RoomID), c, ack)
 	}
 	if e != nil {
 		s.resolved()
 	}
 	return e
+}
+
+// trace is what a chat brings along for tracing.
+func (s *session) trace(req *wire.Request, now time.Time) room.Trace {
+	t := room.Trace{Start: now, Origin: s.ep.Load().Trace.Origin(req.Traceparent, now)}
+	t.Origin.Debug = s.debug != nil && now.Before(*s.debug) ||
+		len(req.Debug) > 0 && !s.gw.opt.Debug.Until(string(req.Debug), now).IsZero()
+	if s.handshake != nil {
+		t.Handshake = *s.handshake
+	}
+	return t
+}
+
+// refused tells of a chat that goes no further than this session, once it is
+// known whose it is.
+func (s *session) refused(req *wire.Request, now time.Time, e *wire.Error) {
+	if a := s.actor.Load(); a != nil && req.Type == wire.TypeChat {
+		s.gw.opt.Rooms.Refused(a, string(req.RoomID), room.Chat{Message: req.Message, Trace: s.trace(req, now)}, e)
+	}
 }
 
 // outsideLane is made when it is first needed, by the one goroutine that reads.

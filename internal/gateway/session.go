@@ -136,11 +136,14 @@ func (s *session) Message(data []byte) {
 	req := requests.Get().(*wire.Request)
 	defer requests.Put(req)
 	e := wire.Parse(data, req)
+	sound := e == nil
 	now := time.Now()
 	if wait := s.rate.take(s.ep.Load().Requests, now.Sub(s.gw.made)); wait > 0 { // what makes no sense counts as well
 		e = &wire.Error{Code: wire.RateLimited, RoomID: string(req.RoomID), Message: "too many requests on this connection", Retry: true, RetryAfter: wait}
-	}
-	if e == nil {
+		if sound {
+			s.refused(req, now, e)
+		}
+	} else if sound {
 		e = s.dispatch(req, now)
 	}
 	if e != nil {
@@ -169,6 +172,9 @@ func (s *session) dispatch(req *wire.Request, now time.Time) *wire.Error {
 		return nil
 	}
 	if e := s.identify(req); e != nil {
+		if e.Code == wire.UserMismatch {
+			s.refused(req, now, e)
+		}
 		return e
 	}
 	switch req.Type {

@@ -18,7 +18,7 @@ func (s *nobody) Send(*wire.Frame)      { s.n++ }
 func (s *nobody) Evicted(*Seat, string) {}
 
 // seated makes a room with so many members, each with a socket.
-func seated(b *testing.B, members int, s policy.Settings) (g *Registry, seats []*Seat, over *scripted) {
+func seated(b testing.TB, members int, s policy.Settings) (g *Registry, seats []*Seat, over *scripted) {
 	b.Helper()
 	over = &scripted{at: bus.Position{Epoch: "e", Seq: 1}}
 	over.enter = func() (*bus.Entered, error) { return &bus.Entered{Position: over.at}, nil }

@@ -48,14 +48,20 @@ func (s *Seat) Publish(c Chat, ack Ack) *wire.Error {
 		return e
 	}
 	t := g.beginTale(a, ru, &m.Event, &c)
-	v := s.speak()
-	if !ru.wants(filter.Chat) && v.lane.empty() {
-		e := s.send(m, ack, nil, nil, t)
-		if e != nil {
-			g.endTale(&t, &m.Event, &bus.Result{}, filter.ActionAllow, e)
-		}
-		return e
+	if ru.wants(filter.Chat) || !s.speak().lane.empty() {
+		s.submit(a, ru, m, ack, t)
+		return nil
 	}
+	if e = s.send(m, ack, nil, nil, &t); e != nil {
+		g.endTale(&t, &m.Event, &bus.Result{}, filter.ActionAllow, e)
+	}
+	return e
+}
+
+// submit lets filters judge a message before it goes to the bus. It is apart from
+// Publish because what it keeps lives on the heap.
+func (s *Seat) submit(a *Actor, ru *rules, m *bus.Message, ack Ack, t tale) {
+	g, v := s.room.reg, s.speak()
 	q := g.query(filter.Chat, a, ru, &m.Event, func() *policy.Input { return ru.input(s.room, a, true) })
 	w := &afterwards{g: g, q: q, keeps: m.Retention, trace: m.Event.Trace}
 	q.Late = w.late
@@ -63,9 +69,10 @@ func (s *Seat) Publish(c Chat, ack Ack) *wire.Error {
 		q.Recent = s.room.lately(ru.filters.Recent())
 	}
 	v.begin()
+	var refused *bus.Result // the bus was asked, and did not take it
 	ended := func(r *Ruling, e *wire.Error) {
 		t.steps = r.Steps
-		g.endTale(&t, &m.Event, nil, r.Action, e)
+		g.endTale(&t, &m.Event, refused, r.Action, e)
 		ack(Accepted{}, e)
 		v.end()
 	}
@@ -77,19 +84,20 @@ func (s *Seat) Publish(c Chat, ack Ack) *wire.Error {
 		if r.Action == filter.ActionModify {
 			changed = r.Body
 		}
-		t.steps, t.sent = r.Steps, time.Now()
-		e := s.send(m, ack, changed, w, t)
-		if e == nil {
-			v.end()
+		t.steps = r.Steps
+		e := s.send(m, ack, changed, w, &t)
+		if e != nil {
+			refused = new(bus.Result)
+			return e
 		}
-		return e
+		v.end()
+		return nil
 	}
 	g.enqueue(&v.lane, ru, q, m, publish, ended, func(r *Ruling) {
 		t.steps = r.Steps
 		g.endTale(&t, &m.Event, nil, r.Action, nil)
 		s.pretend(m, ack, r)
 	})
-	return nil
 }
 
 // accept applies everything that is decided before filters and bus: rules,
@@ -110,9 +118,10 @@ func (s *Seat) accept(a *Actor, ru *rules, c *Chat) (*bus.Message, *wire.Error) 
 
 // send hands a message to the bus. changed is what filters made of it, if they
 // did; w, if not nil, wants to know where it is stored.
-func (s *Seat) send(m *bus.Message, ack Ack, changed []byte, w *afterwards, t tale) *wire.Error {
+func (s *Seat) send(m *bus.Message, ack Ack, changed []byte, w *afterwards, t *tale) *wire.Error {
 	g := s.room.reg
-	p := &receipt{seat: s, ack: ack, event: &m.Event, changed: changed, after: w, tale: t}
+	g.leaves(t)
+	p := &receipt{seat: s, ack: ack, event: &m.Event, changed: changed, after: w, tale: *t}
 	if !s.expect(p) {
 		return left(s.room.id)
 	}
@@ -208,51 +217,66 @@ func (g *Registry) message(a *Actor, ru *rules, roomID string, l *limiter, c *Ch
 // the connection's lane for such messages.
 func (g *Registry) PublishFrom(a *Actor, l *Lane, roomID string, c Chat, ack Ack) *wire.Error {
 	ru := g.force.Load().match(roomID)
-	if e := g.may(ru, policy.Publish, g.input(ru, a, roomID), "join the room first"); e != nil {
-		e.Code = wire.NotMember
-		return e
-	}
-	if e := g.sanctioned(a, roomID, bus.Ban, bus.Mute); e != nil {
-		return e
-	}
-	limit := g.limits.pin(roomID, a.Identity.ID)
-	defer g.limits.unpin(limit)
-	m, e := g.message(a, ru, roomID, limit, &c)
+	m, e := g.acceptFrom(a, ru, roomID, &c)
 	if e != nil {
 		g.tellRefused(a, ru, roomID, &c, e)
 		return e
 	}
 	o := outsider{g: g, event: &m.Event, ack: ack, tale: g.beginTale(a, ru, &m.Event, &c)}
-	if !ru.wants(filter.Chat) && l.empty() {
-		e := g.sendFrom(m, o)
-		if e != nil {
-			g.endTale(&o.tale, &m.Event, &bus.Result{}, filter.ActionAllow, e)
-		}
-		return e
+	if ru.wants(filter.Chat) || !l.empty() {
+		g.submitFrom(a, l, ru, m, o)
+		return nil
 	}
-	q := g.query(filter.Chat, a, ru, &m.Event, func() *policy.Input { return g.input(ru, a, roomID) })
+	if e = g.sendFrom(m, &o); e != nil {
+		g.endTale(&o.tale, &m.Event, &bus.Result{}, filter.ActionAllow, e)
+	}
+	return e
+}
+
+// acceptFrom is to PublishFrom what accept is to Publish.
+func (g *Registry) acceptFrom(a *Actor, ru *rules, roomID string, c *Chat) (*bus.Message, *wire.Error) {
+	if e := g.may(ru, policy.Publish, g.input(ru, a, roomID), "join the room first"); e != nil {
+		e.Code = wire.NotMember
+		return nil, e
+	}
+	if e := g.sanctioned(a, roomID, bus.Ban, bus.Mute); e != nil {
+		return nil, e
+	}
+	limit := g.limits.pin(roomID, a.Identity.ID)
+	defer g.limits.unpin(limit)
+	return g.message(a, ru, roomID, limit, c)
+}
+
+// submitFrom is to PublishFrom what submit is to Publish.
+func (g *Registry) submitFrom(a *Actor, l *Lane, ru *rules, m *bus.Message, o outsider) {
+	q := g.query(filter.Chat, a, ru, &m.Event, func() *policy.Input { return g.input(ru, a, m.Event.Room) })
 	o.after = &afterwards{g: g, q: q, keeps: m.Retention, trace: m.Event.Trace}
 	q.Late = o.after.late
+	var refused *bus.Result // the bus was asked, and did not take it
 	g.enqueue(l, ru, q, m, func(r *Ruling) *wire.Error {
 		if r.Action == filter.ActionModify {
 			o.changed = r.Body
 		}
-		o.tale.steps, o.tale.sent = r.Steps, time.Now()
-		return g.sendFrom(m, o)
+		o.tale.steps = r.Steps
+		e := g.sendFrom(m, &o)
+		if e != nil {
+			refused = new(bus.Result)
+		}
+		return e
 	}, func(r *Ruling, e *wire.Error) {
 		o.tale.steps = r.Steps
-		g.endTale(&o.tale, &m.Event, nil, r.Action, e)
-		ack(Accepted{}, e)
+		g.endTale(&o.tale, &m.Event, refused, r.Action, e)
+		o.ack(Accepted{}, e)
 	}, func(r *Ruling) {
 		o.tale.steps = r.Steps
 		g.endTale(&o.tale, &m.Event, nil, r.Action, nil)
-		ack(Accepted{Result: bus.Result{ID: m.Event.ID, Time: m.Event.Time}}, nil) // a shadow has no socket in the room to be seen at
+		o.ack(Accepted{Result: bus.Result{ID: m.Event.ID, Time: m.Event.Time}}, nil) // a shadow has no socket in the room to be seen at
 	})
-	return nil
 }
 
-func (g *Registry) sendFrom(m *bus.Message, o outsider) *wire.Error {
-	if err := g.bus.Publish(m, o); err != nil {
+func (g *Registry) sendFrom(m *bus.Message, o *outsider) *wire.Error {
+	g.leaves(&o.tale)
+	if err := g.bus.Publish(m, *o); err != nil {
 		g.stats.PublishFailed.Add(1)
 		return refusal(err, m.Event.Room)
 	}

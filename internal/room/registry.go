@@ -130,7 +130,7 @@ type shard struct {
 // Stats counts what the registry did. Read with the atomic methods.
 type Stats struct {
 	Rooms, Seats         atomic.Int64 // now
-	Delivered            atomic.Int64 // frames queued to sockets
+	Delivered            atomic.Int64 // chats queued to sockets
 	Received             atomic.Int64 // events from the bus for occupied rooms
 	Refused              atomic.Int64 // requests that a policy, limit, rate, sanction or filter refused
 	Flagged              atomic.Int64 // flags that filters put on messages

@@ -179,7 +179,7 @@ func (r *Room) deliver(e *bus.Event) {
 		}
 		switch {
 		case s.barrier != nil:
-			s.barrier.hold(e, out, r.reg.opt.JoinBuffer)
+			s.barrier.hold(heldFrame{e: e, f: out, track: track}, r.reg.opt.JoinBuffer)
 		case !s.tells(e):
 			track.Enqueued(s.conn)
 			s.sink.Send(out)
@@ -190,7 +190,9 @@ func (r *Room) deliver(e *bus.Event) {
 	if e.Kind == bus.Chat {
 		ru.meters.delivered(n, e.Time, traceOf(e))
 	}
-	r.reg.stats.Delivered.Add(n)
+	if f.Chat() {
+		r.reg.stats.Delivered.Add(n)
+	}
 	r.flushWaiting(false)
 }
 

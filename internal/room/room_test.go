@@ -185,6 +185,25 @@ func TestTheJoinBarrier(t *testing.T) {
 	}
 }
 
+// Chats alone are deliveries, and those that a barrier held back are some too.
+func TestChatsAreCountedWhenTheyAreQueued(t *testing.T) {
+	b := &scripted{at: bus.Position{Epoch: "e"}}
+	g := registry(t, b, kept)
+	b.enter = func() (*bus.Entered, error) {
+		g.Deliver(chat("e", 1))
+		g.Deliver(memberEvent(1))
+		return &bus.Entered{Position: bus.Position{Epoch: "e"}}, nil
+	}
+	if _, err := g.Join(t.Context(), actor("a"), &ear{}, "r", nil, func(*bus.Entered) *wire.Frame { return (&wire.Joined{}).Frame() }); err != nil {
+		t.Fatal(err)
+	}
+	g.Deliver(chat("e", 2))
+	g.Deliver(memberEvent(2))
+	if n := g.Stats().Delivered.Load(); n != 2 {
+		t.Errorf("%d deliveries of 2 chats", n)
+	}
+}
+
 // A seat that entered an epoch which this instance has yet to reach hears
 // nothing of the older one.
 func TestASeatAheadOfItsInstance(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/wsrelay/relay/internal/bus"
 	"github.com/wsrelay/relay/internal/wire"
+	"github.com/wsrelay/relay/telemetry"
 )
 
 // Seat is one socket's place in one room. It is kept small: most who sit
@@ -81,9 +82,10 @@ type barrier struct {
 }
 
 type heldFrame struct {
-	e    *bus.Event
-	f    *wire.Frame
-	then func() // instead of a frame: what has its place there
+	e     *bus.Event
+	f     *wire.Frame
+	track *telemetry.Delivery // nil: not followed
+	then  func()              // instead of a frame: what has its place there
 }
 
 // Room is the id of the seat's room.
@@ -98,14 +100,14 @@ func (s *Seat) Gone() bool {
 }
 
 // hold keeps a frame for a seat that is not live yet. Room.mu is held.
-func (b *barrier) hold(e *bus.Event, f *wire.Frame, bound int) {
-	b.bytes += len(f.Bytes())
+func (b *barrier) hold(h heldFrame, bound int) {
+	b.bytes += len(h.f.Bytes())
 	if b.bytes > bound {
 		b.overflow = true
 		b.abandon()
 		return
 	}
-	b.held = append(b.held, heldFrame{e: e, f: f})
+	b.held = append(b.held, h)
 }
 
 // abandon drops the frames, for a seat that is of no use; what has its place
@@ -168,7 +170,7 @@ func (s *Seat) goLive(at *bus.Entered, joined *wire.Frame) bool {
 		case h.then != nil:
 			h.then()
 		case !epochAhead(held[i:], at.Epoch) && !s.tells(h.e):
-			s.sink.Send(h.f)
+			s.release(h)
 		}
 	}
 	s.barrier = nil
@@ -189,11 +191,21 @@ func (s *Seat) unhush() bool {
 		case h.then != nil:
 			h.then()
 		case !s.tells(h.e):
-			s.sink.Send(h.f)
+			s.release(h)
 		}
 	}
 	s.barrier = nil
 	return true
+}
+
+// release queues a frame that was held back: only now is it one of those that are
+// waited for. Room.mu is held.
+func (s *Seat) release(h heldFrame) {
+	h.track.Enqueued(s.conn)
+	s.sink.Send(h.f)
+	if h.f.Chat() {
+		s.room.reg.stats.Delivered.Add(1)
+	}
 }
 
 // epochAhead reports whether the start of an epoch is still to come: what is

@@ -1,6 +1,7 @@
 package room
 
 import (
+	"slices"
 	"strings"
 	"time"
 
@@ -27,7 +28,7 @@ type tale struct {
 	a     *Actor
 	ru    *rules
 	start time.Time
-	sent  time.Time // to the bus; zero: right at the start
+	sent  time.Time // to the bus; zero: not yet, or nobody times it
 	steps []Step
 }
 
@@ -48,6 +49,13 @@ func (g *Registry) beginTale(a *Actor, ru *rules, m *bus.Event, c *Chat) tale {
 	return t
 }
 
+// leaves notes that a message goes to the bus, where the way there is timed.
+func (g *Registry) leaves(t *tale) {
+	if t.msg != nil || g.times.metrics != nil {
+		t.sent = time.Now()
+	}
+}
+
 func (g *Registry) facts(t *tale, m *bus.Event, handshake telemetry.Context) telemetry.Facts {
 	return telemetry.Facts{
 		ID: m.ID, Start: t.start, Endpoint: t.a.Endpoint, Connection: t.a.Conn, Policy: t.ru.policy.Match, Room: m.Room,
@@ -65,9 +73,6 @@ func (g *Registry) endTale(t *tale, m *bus.Event, res *bus.Result, action filter
 	now := time.Now()
 	c := traceOf(m)
 	t.ru.meters.ended(now.Sub(t.start), action, e, c)
-	if t.sent.IsZero() {
-		t.sent = t.start
-	}
 	if res != nil {
 		g.times.published(now.Sub(t.sent), e, c)
 	}
@@ -75,7 +80,7 @@ func (g *Registry) endTale(t *tale, m *bus.Event, res *bus.Result, action filter
 		return
 	}
 	if t.msg == nil {
-		why := g.worth(t.start, now, action, e)
+		why := g.worth(t, now, action, e)
 		if why == "" || !g.opt.Traces.Promote(now) {
 			return
 		}
@@ -90,7 +95,7 @@ func (g *Registry) endTale(t *tale, m *bus.Event, res *bus.Result, action filter
 		t.msg.Filter(filterStep(s))
 	}
 	if res != nil {
-		p := telemetry.Publication{Start: t.sent, End: now, System: g.opt.System, Operation: g.opt.Publish[1], Seq: res.Seq, Duplicate: res.Duplicate}
+		p := telemetry.Publication{Start: t.sent, End: now, System: g.opt.System, Operation: g.opt.Publish[1], Pipeline: res.Pipeline, Seq: res.Seq, Duplicate: res.Duplicate}
 		if t.ru.policy.History != nil {
 			p.Operation = g.opt.Publish[0]
 		}
@@ -106,25 +111,40 @@ func (g *Registry) endTale(t *tale, m *bus.Event, res *bus.Result, action filter
 	if e != nil {
 		o.Error, o.Detail = string(e.Code), e.Message
 	}
+	g.hint(e, t.msg)
 	t.msg.End(o)
-	if g.opt.Hints && e != nil {
-		e.Hint = strings.TrimPrefix(e.Hint+" "+g.opt.Traces.URL(telemetry.Context{TraceID: c.TraceID, Flags: telemetry.FlagSampled}), " ")
+}
+
+// hint tells developers where the trace of what went wrong is. e may be nil.
+func (g *Registry) hint(e *wire.Error, m *telemetry.Message) {
+	if e == nil || !g.opt.Hints {
+		return
 	}
+	c := telemetry.Context{TraceID: m.Context().TraceID, Flags: telemetry.FlagSampled} // though it may have been promoted
+	e.Hint = strings.TrimSpace(e.Hint + " " + g.opt.Traces.URL(c))
 }
 
 // worth says why a message that was not sampled is told all the same.
-func (g *Registry) worth(start, now time.Time, action filter.Action, e *wire.Error) telemetry.Reason {
+func (g *Registry) worth(t *tale, now time.Time, action filter.Action, e *wire.Error) telemetry.Reason {
 	switch {
-	case e != nil && failure(e):
+	case e != nil && failure(e), slices.ContainsFunc(t.steps, func(s Step) bool { return s.Failure != "" }):
 		return telemetry.Failed
 	case e != nil:
 		return telemetry.Rejected
 	case action == filter.ActionDrop || action == filter.ActionShadow:
 		return telemetry.Dropped
-	case g.opt.Traces.TooSlow(start, now):
+	case g.opt.Traces.TooSlow(t.start, now):
 		return telemetry.Slow
 	}
 	return ""
+}
+
+// Refused counts and tells a message that got no further than its session: it was
+// beyond the connection's rate, for a room that the endpoint does not reach, or
+// in the name of another user.
+func (g *Registry) Refused(a *Actor, roomID string, c Chat, e *wire.Error) {
+	g.stats.Refused.Add(1)
+	g.tellRefused(a, g.force.Load().match(roomID), roomID, &c, e)
 }
 
 // tellRefused tells a message that rules, sanctions, size or rate refused, as far
@@ -140,11 +160,12 @@ func (g *Registry) tellRefused(a *Actor, ru *rules, roomID string, c *Chat, e *w
 	}
 	t := tale{a: a, ru: ru, start: c.Trace.Start}
 	m := &bus.Event{ID: bus.NewMessageID(), Room: roomID, Body: c.Message}
-	msg := g.opt.Traces.Message(telemetry.Context{}, &c.Trace.Origin, g.facts(&t, m, c.Trace.Handshake))
+	msg := g.opt.Traces.Message(telemetry.Context{TraceID: c.Trace.Origin.Parent.TraceID}, &c.Trace.Origin, g.facts(&t, m, c.Trace.Handshake))
 	msg.Promoted(telemetry.Rejected)
 	msg.Policy(telemetry.PolicyStep{
 		Action: policy.Publish.String(), Rule: ru.policy.Expr(policy.Publish), Result: string(e.Code), Start: t.start, End: now,
 	})
+	g.hint(e, msg)
 	msg.End(telemetry.Outcome{End: now, Error: string(e.Code), Detail: e.Message})
 }
 
@@ -161,37 +182,49 @@ func (g *Registry) follow(ru *rules, e *bus.Event, frames ...*wire.Frame) *telem
 	if g.opt.Traces == nil || e.Kind != bus.Chat {
 		return nil
 	}
-	facts := telemetry.DeliveryFacts{ID: e.ID, Room: e.Room, Seq: e.Seq, Accepted: time.UnixMilli(e.Time)}
-	if ru.policy != nil {
-		facts.Policy = ru.policy.Match
-	}
 	c := telemetry.Context(e.Trace)
-	var d *telemetry.Delivery
-	var fate wire.Fate
-	if c.Sampled() {
-		facts.Start = time.Now()
-		d = g.opt.Traces.Deliver(c, facts)
-		fate = d
-	} else {
-		fate = dropped{g.opt.Traces, c, &facts}
+	if !c.Sampled() {
+		for _, f := range frames {
+			f.Track(fate{g}, e, false)
+		}
+		return nil
 	}
+	facts := deliveryFacts(ru, e)
+	facts.Start = time.Now()
+	d := g.opt.Traces.Deliver(c, facts)
 	for _, f := range frames {
-		f.Track(fate, d != nil)
+		f.Track(fate{g}, d, true)
 	}
 	return d
 }
 
-// dropped tells of an unsampled message when a socket lets go of it.
-type dropped struct {
-	traces *telemetry.Traces
-	ctx    telemetry.Context
-	facts  *telemetry.DeliveryFacts
+func deliveryFacts(ru *rules, e *bus.Event) telemetry.DeliveryFacts {
+	f := telemetry.DeliveryFacts{ID: e.ID, Room: e.Room, Seq: e.Seq, Accepted: time.UnixMilli(e.Time)}
+	if ru.policy != nil {
+		f.Policy = ru.policy.Match
+	}
+	return f
 }
 
+// fate hears of the frames of all chats. It knows a sampled one by its delivery,
+// any other by its event: nothing is made for what will nearly always be written.
+type fate struct{ g *Registry }
+
 // Wrote implements wire.Fate.
-func (dropped) Wrote(string, time.Time) {}
+func (fate) Wrote(about any, conn string, at time.Time) {
+	if d, ok := about.(*telemetry.Delivery); ok {
+		d.Wrote(conn, at)
+	}
+}
 
 // Dropped implements wire.Fate.
-func (d dropped) Dropped(conn, why string) {
-	d.traces.DroppedFor(d.ctx, *d.facts, conn, why, time.Now())
+func (f fate) Dropped(about any, conn, why string) {
+	switch x := about.(type) {
+	case *telemetry.Delivery:
+		x.Dropped(conn, why)
+	case *bus.Event:
+		f.g.opt.Traces.DroppedFor(telemetry.Context(x.Trace), conn, why, time.Now(), func() telemetry.DeliveryFacts {
+			return deliveryFacts(f.g.force.Load().match(x.Room), x) // a room may not be asked: its order may be held
+		})
+	}
 }

@@ -47,7 +47,9 @@ func (c *Chat) size() int {
 
 // Frame encodes the event.
 func (c *Chat) Frame() *Frame {
-	return seal(c.AppendJSON(open(c.size())), sequencedOr(c.Seq, ClassChat))
+	f := seal(c.AppendJSON(open(c.size())), sequencedOr(c.Seq, ClassChat))
+	f.chat = true
+	return f
 }
 
 func sequencedOr(seq uint64, c Class) Class {

@@ -47,8 +47,10 @@ type Frame struct {
 	bytes   []byte
 	payload []byte
 	class   Class
+	chat    bool
 	shed    ShedKey
 	fate    Fate // nil: nobody wants to know
+	about   any  // what fate knows the frame by
 	writes  bool // fate hears of writes too
 
 	once       sync.Once
@@ -57,28 +59,33 @@ type Frame struct {
 
 // Fate hears what becomes of a frame at each socket that it was queued to: once
 // Wrote, when the socket has taken all of it, or once Dropped. Its methods must
-// not block. conn is the connection's id, why a word for programs.
+// not block. about is what Track was told, conn the connection's id, why a word
+// for programs: shed, slow_consumer, or closed where the connection had ended.
 type Fate interface {
-	Wrote(conn string, at time.Time)
-	Dropped(conn, why string)
+	Wrote(about any, conn string, at time.Time)
+	Dropped(about any, conn, why string)
 }
 
 // Track makes fate hear of the frame: of every socket with writes, else only of
-// those that drop it. It must be called before the frame is sent to anybody.
-func (f *Frame) Track(fate Fate, writes bool) { f.fate, f.writes = fate, writes }
+// those that drop it. about tells the frame from others, so that one fate can be
+// that of all; a pointer makes no garbage. It must be called before the frame is
+// sent to anybody.
+func (f *Frame) Track(fate Fate, about any, writes bool) {
+	f.fate, f.about, f.writes = fate, about, writes
+}
 
 // Wrote tells that a socket has taken the frame, and Dropped that it has not and
 // will not. They cost nothing where nobody wants to know.
 func (f *Frame) Wrote(conn func() string) {
 	if f.writes {
-		f.fate.Wrote(conn(), time.Now())
+		f.fate.Wrote(f.about, conn(), time.Now())
 	}
 }
 
 // Dropped: see Wrote.
 func (f *Frame) Dropped(conn func() string, why string) {
 	if f.fate != nil {
-		f.fate.Dropped(conn(), why)
+		f.fate.Dropped(f.about, conn(), why)
 	}
 }
 
@@ -91,6 +98,10 @@ func (f *Frame) Payload() []byte { return f.payload }
 
 // Class tells how much the frame is worth under pressure.
 func (f *Frame) Class() Class { return f.class }
+
+// Chat reports whether the frame is a message that somebody sent, in a room with
+// history or without.
+func (f *Frame) Chat() bool { return f.chat }
 
 // ShedKey is set for ClassSignal only.
 func (f *Frame) ShedKey() ShedKey { return f.shed }

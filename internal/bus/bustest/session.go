@@ -122,6 +122,7 @@ func (r *receipt) Published(result bus.Result) {
 	defer r.mu.Unlock()
 	if r.times++; r.times == 1 {
 		r.result = result
+		r.result.Pipeline = 0 // how many went along is the bus's own matter
 		close(r.done)
 	}
 }

@@ -23,6 +23,7 @@ type outgoing struct {
 
 	number uint64    // given when first sent, to what has a script
 	since  time.Time // when it was first sent; zero: it never left
+	shared int       // how many went with it, the last time that was answered
 }
 
 // stored is what a script needs to know besides the envelope.
@@ -97,6 +98,7 @@ func (o *outgoing) resolve(reply string, err error) (mark bool) {
 }
 
 func (o *outgoing) tell(r bus.Result) {
+	r.Pipeline = o.shared
 	switch {
 	case o.script != nil && o.script.redacted != nil:
 		o.script.redacted <- redacted{r.Position, r.Err} // has room for it

@@ -254,6 +254,7 @@ func (p *publisher) settle(batch []*outgoing, answers []answer, err error) {
 	b.handler.Gather()
 	for i, o := range batch {
 		reply, cerr := answers[i].text, answers[i].err
+		o.shared = len(batch)
 		switch f := fateOf(cerr); {
 		case f == done:
 			if o.receipt != nil {

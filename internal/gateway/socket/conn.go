@@ -104,13 +104,18 @@ func (c *conn) makeRoom(f *wire.Frame, n int) bool {
 		}
 	}
 	c.slow("slow consumer")
+	if f.Chat() {
+		c.group.stats.CutChats.Add(1) // it goes with those that waited
+	}
 	return false
 }
 
 // slow ends a connection that does not keep up. mu is held.
 func (c *conn) slow(reason string) {
+	chats, freed := c.queue.drop()
 	c.group.stats.SlowCut.Add(1)
-	c.place.shard.counts.queued.Add(-int64(c.queue.drop()))
+	c.group.stats.CutChats.Add(chats)
+	c.place.shard.counts.queued.Add(-int64(freed))
 	c.close(wire.CloseSlow, reason)
 }
 

@@ -43,6 +43,7 @@ type Stats struct {
 	ShedMembers  atomic.Int64
 	ShedChats    atomic.Int64
 	SlowCut      atomic.Int64 // connections closed with 4429
+	CutChats     atomic.Int64 // chats that were lost with them
 	closedByCode [len(countedCodes) + 1]atomic.Int64
 }
 

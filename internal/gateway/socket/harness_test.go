@@ -133,7 +133,7 @@ func serveGroup(t testing.TB, k kind, g *Group, opt Options, hooks ...func(*peer
 	s.Server = httptest.NewUnstartedServer(handler)
 	if k.front {
 		_ = s.Listener.Close()
-		s.Listener = behind(t, handler)
+		s.Listener = fronted(t, handler)
 	}
 	if k.wrap != nil {
 		s.Listener = listener{s.Listener, k.wrap}
@@ -158,9 +158,9 @@ func serveGroup(t testing.TB, k kind, g *Group, opt Options, hooks ...func(*peer
 	return s
 }
 
-// behind is a listener whose connections a front serves: the test's own server
+// fronted is a listener whose connections a front serves: the test's own server
 // has nothing to do.
-func behind(t testing.TB, h http.Handler) net.Listener {
+func fronted(t testing.TB, h http.Handler) net.Listener {
 	t.Helper()
 	ln, err := door.Listen("127.0.0.1:0")
 	if err != nil {

@@ -133,11 +133,16 @@ func (q *queue) id() string {
 	return q.owner()
 }
 
-// drop forgets everything that has not been begun, and returns the cost that
-// this freed.
-func (q *queue) drop() (freed int) {
-	_, freed = q.remove(q.cost, func(int, *wire.Frame) bool { return true }, "slow_consumer")
-	return freed
+// drop forgets everything that has not been begun, and returns how many chats
+// that were and the cost that this freed.
+func (q *queue) drop() (chats int64, freed int) {
+	_, freed = q.remove(q.cost, func(_ int, f *wire.Frame) bool {
+		if f.Chat() {
+			chats++
+		}
+		return true
+	}, "slow_consumer")
+	return chats, freed
 }
 
 // dropAll forgets everything: nothing will be written any more.

@@ -172,6 +172,19 @@ func TestSmallFramesCountForTheirPlace(t *testing.T) {
 	}
 }
 
+// Of what a slow client loses, messages are counted as such, whatever room they
+// are of.
+func TestChatsThatAreCutAreCounted(t *testing.T) {
+	c := stuck(Options{MaxQueue: 4 * minCost})
+	for _, f := range []*wire.Frame{chat(0, 1), text("a reply"), chat(7, 1), signal("a", "1"), chat(8, 1)} { // the last is one too many
+		c.Send(f)
+	}
+	c.Send(chat(9, 1)) // after the end: nobody is there to miss it
+	if st := &c.group.stats; st.SlowCut.Load() != 1 || st.CutChats.Load() != 3 {
+		t.Errorf("%d connections were cut and %d chats with them, want 1 and 3", st.SlowCut.Load(), st.CutChats.Load())
+	}
+}
+
 // What a writer has taken is little: the rest can still be shed.
 func TestAWriterHoldsLittleOfTheQueue(t *testing.T) {
 	c := stuck(Options{MaxQueue: 1 << 20, Slow: Shed})
@@ -263,8 +276,13 @@ func BenchmarkQueue(b *testing.B) {
 // fate writes down what it hears of a frame.
 type fate struct{ heard []string }
 
-func (f *fate) Wrote(conn string, _ time.Time) { f.heard = append(f.heard, conn+" wrote") }
-func (f *fate) Dropped(conn, why string)       { f.heard = append(f.heard, conn+" "+why) }
+func (f *fate) Wrote(about any, conn string, _ time.Time) {
+	f.heard = append(f.heard, fmt.Sprint(conn, " wrote ", about))
+}
+
+func (f *fate) Dropped(about any, conn, why string) {
+	f.heard = append(f.heard, fmt.Sprint(conn, " ", why, " ", about))
+}
 
 type namedHandler struct{ Handler }
 
@@ -274,7 +292,7 @@ func TestWhoTracksAFrameHearsWhatBecameOfIt(t *testing.T) {
 	var f fate
 	tracked := func(n int) *wire.Frame {
 		fr := chat(0, n)
-		fr.Track(&f, true)
+		fr.Track(&f, n, true)
 		return fr
 	}
 	c := stuck(Options{MaxQueue: 3 * minCost, Slow: Shed})
@@ -287,7 +305,7 @@ func TestWhoTracksAFrameHearsWhatBecameOfIt(t *testing.T) {
 	c.Close(wire.CloseNormal, "")
 	c.Send(tracked(5))
 	c.end(Cause{})
-	if got, want := fmt.Sprint(f.heard), "[c1 wrote c1 shed c1 shed c1 closed c1 closed c1 closed]"; got != want {
+	if got, want := fmt.Sprint(f.heard), "[c1 wrote 1 c1 shed 0 c1 shed 1 c1 closed 5 c1 closed 2 c1 closed 3]"; got != want {
 		t.Errorf("heard %s\nwant  %s", got, want)
 	}
 }
