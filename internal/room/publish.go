@@ -53,9 +53,18 @@ func (s *Seat) Publish(c Chat, ack Ack) *wire.Error {
 		return nil
 	}
 	if e = s.send(m, ack, nil, nil, &t); e != nil {
-		g.endTale(&t, &m.Event, &bus.Result{}, filter.ActionAllow, e)
+		g.endTale(&t, &m.Event, asked(e), filter.ActionAllow, e)
 	}
 	return e
+}
+
+// asked is an empty result where the bus was asked and did not take a message,
+// nil where the message never came so far.
+func asked(e *wire.Error) *bus.Result {
+	if e.Code == wire.NotMember {
+		return nil
+	}
+	return new(bus.Result)
 }
 
 // submit lets filters judge a message before it goes to the bus. It is apart from
@@ -87,7 +96,7 @@ func (s *Seat) submit(a *Actor, ru *rules, m *bus.Message, ack Ack, t tale) {
 		t.steps = r.Steps
 		e := s.send(m, ack, changed, w, &t)
 		if e != nil {
-			refused = new(bus.Result)
+			refused = asked(e)
 			return e
 		}
 		v.end()

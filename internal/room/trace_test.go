@@ -38,7 +38,7 @@ func (c *courtroom) watch(t *testing.T, share float64, publish string) *telemetr
 	t.Helper()
 	col := telemetrytest.NewCollector(t)
 	tel := told(t, col.GRPC, telemetry.Tuning{Promote: 100, UI: "http://ui/{traceId}"})
-	c.g.opt.Traces, c.g.opt.Metrics, c.g.opt.System, c.g.times = tel.Traces, tel.Metrics, "memory", newTimes(tel.Metrics)
+	c.g.opt.Traces, c.g.opt.Metrics, c.g.opt.System, c.g.times = tel.Traces, tel.Metrics, "memory", newTimes(tel.Metrics, "memory")
 	set, problems := policy.Compile([]policy.Spec{{Match: "*", Create: "anyone", Join: "anyone", Publish: publish, Settings: kept}})
 	if problems != nil {
 		t.Fatal(problems)
