@@ -199,13 +199,14 @@ func (h *healer) look(looks []look) error {
 	b := h.lane.bus
 	pipe := b.client.Pipeline()
 	cmds := make([]*redis.SliceCmd, len(looks))
-	present := make([]*redis.BoolCmd, len(looks))
+	owned, present := make([]*redis.BoolCmd, len(looks)), make([]*redis.BoolCmd, len(looks))
 	former := make([]string, len(looks))
 	for i, l := range looks {
 		cmds[i] = pipe.HMGet(b.ctx, b.keys.meta(l.room.name), "e", "s", "v")
 		if l.answer == nil {
-			if key, place, inc, ok := b.witness(l.room.name); ok {
-				present[i], former[i] = pipe.SIsMember(b.ctx, key, place), inc
+			if w, ok := b.witness(l.room.name); ok { // either may be lost without the other
+				owned[i], present[i] = pipe.SIsMember(b.ctx, w.owned, w.place), pipe.HExists(b.ctx, b.keys.presence(l.room.name), w.member)
+				former[i] = w.inc
 			}
 		}
 	}
@@ -222,7 +223,7 @@ func (h *healer) look(looks []look) error {
 				s.Position = bus.Position{}
 			}
 		}
-		if p := present[i]; p != nil && p.Err() == nil && !p.Val() {
+		if missing(owned[i]) || missing(present[i]) {
 			b.log.Warn("a room's members were gone from redis; they are put back", "room", l.room.name)
 			b.hire(func() { b.putBack(l.room.name, former[i]) })
 		}
@@ -230,6 +231,9 @@ func (h *healer) look(looks []look) error {
 	}
 	return err
 }
+
+// missing reports that Redis has answered with no.
+func missing(c *redis.BoolCmd) bool { return c != nil && c.Err() == nil && !c.Val() }
 
 func number(v any) uint64 {
 	switch v := v.(type) {

@@ -77,6 +77,8 @@ func partitionOf(room string) int {
 
 func (k *keys) meta(room string) string { return k.partition[partitionOf(room)] + "m:" + room }
 
+func (k *keys) presence(room string) string { return k.partition[partitionOf(room)] + "p:" + room }
+
 func (k *keys) channel(room string) string { return k.partition[partitionOf(room)] + "c:" + room }
 
 func (k *keys) lease(inc string) string { return k.prefix + ":{lease}:" + inc }

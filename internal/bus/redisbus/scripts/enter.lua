@@ -103,8 +103,8 @@ end
 local users = {}
 local ids = redis.call('ZRANGE', key('o', ROOM), 0, tonumber(ARGV[14]) - 1)
 if #ids > 0 then
-  for i, raw in ipairs(redis.call('HMGET', key('p', ROOM), unpack(ids))) do
-    users[i] = cmsgpack.unpack(raw)[4]
+  for _, raw in ipairs(redis.call('HMGET', key('p', ROOM), unpack(ids))) do
+    if raw then users[#users + 1] = cmsgpack.unpack(raw)[4] end -- else p was lost alone, and is about to be put back
   end
 end
 

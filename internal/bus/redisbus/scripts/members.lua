@@ -8,8 +8,8 @@ for i = 1, math.min(#found / 2, limit) do ids[i] = found[2 * i - 1] end
 if #found / 2 > limit and limit > 0 then next = found[2 * limit] end
 local users = {}
 if #ids > 0 then
-  for i, raw in ipairs(redis.call('HMGET', key('p', ROOM), unpack(ids))) do
-    users[i] = cmsgpack.unpack(raw)[4]
+  for _, raw in ipairs(redis.call('HMGET', key('p', ROOM), unpack(ids))) do
+    if raw then users[#users + 1] = cmsgpack.unpack(raw)[4] end -- else p was lost alone, and is about to be put back
   end
 end
 return {redis.call('HLEN', key('p', ROOM)), redis.call('HGET', KEYS[1], 'v') or '0', next, users}

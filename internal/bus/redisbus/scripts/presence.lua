@@ -64,6 +64,7 @@ end
 local function disown(room, member, inc, reason, now)
   local m = load(room, member)
   if not m then
+    redis.call('ZREM', key('o', room), member)
     ungrace(inc, room, member)
     disclaim(inc, room, member)
     return
