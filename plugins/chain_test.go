@@ -1,8 +1,11 @@
 package plugins
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
@@ -39,6 +42,25 @@ func judgeFunc(name string, f func(m *filter.Message) (filter.Verdict, error)) O
 			Actions:   []filter.Action{filter.ActionModify, filter.ActionReject, filter.ActionDrop, filter.ActionShadow},
 			Sanctions: []filter.SanctionKind{filter.Warn, filter.Mute, filter.Kick, filter.Ban},
 		},
+	}
+}
+
+// The log leads to the message's trace, which is not its own where a trusted client
+// brought one.
+func TestALineAboutAFailureNamesTheTrace(t *testing.T) {
+	var log bytes.Buffer
+	h := New(HostOptions{Log: slog.New(slog.NewTextHandler(&log, nil)), Instance: "here", Version: "test"})
+	defer func() {
+		if err := h.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+	}()
+	c := commit(t, h, judgeFunc("broken", func(*filter.Message) (filter.Verdict, error) { return filter.Verdict{}, errors.New("oh") }))
+	q := chat(`"x"`)
+	q.TraceID = [16]byte{7}
+	judge(t, c, q)
+	if want := "message=" + q.ID.String() + " trace_id=07000000000000000000000000000000"; !strings.Contains(log.String(), want) {
+		t.Errorf("no %s in\n%s", want, log.String())
 	}
 }
 

@@ -19,9 +19,7 @@ func (s *stage) complain(c *call, o *outcome) {
 		return
 	}
 	args := []any{"failure", o.failure, "error", o.err, "mode", c.mode.String()}
-	if c.msg.ID != "" {
-		args = append(args, "message", c.msg.ID, "trace_id", c.msg.ID)
-	}
+	args = append(args, c.run.q.About()...)
 	var panicked *filter.PanicError
 	if errors.As(o.err, &panicked) {
 		args = append(args, "stack", panicked.Stack)

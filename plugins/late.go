@@ -42,11 +42,11 @@ func (r *run) await(f func()) bool {
 }
 
 // tellLate tells the room what came after the ruling: of an async filter its
-// verdict, of an observer that it has spoken, for the trace. step is nil when
-// the ruling had it already.
+// verdict, of an observer that it has spoken, for metrics and the trace. step is
+// nil when the ruling had it already.
 func (r *run) tellLate(c *call, o *outcome, step *room.Step) {
 	ruling := &room.Ruling{Filter: c.stage.opts.Name}
-	if step != nil && r.q.Sampled {
+	if step != nil {
 		ruling.Steps = []room.Step{*step}
 	}
 	if c.late != nil && o.failure == "" {

@@ -6,6 +6,7 @@ import (
 	"github.com/wsrelay/relay/internal/bus"
 	"github.com/wsrelay/relay/internal/room/policy"
 	"github.com/wsrelay/relay/plugins/filter"
+	"github.com/wsrelay/relay/telemetry"
 )
 
 // Filters is the chain of filters that a room's policy names. Package plugins
@@ -46,9 +47,11 @@ type Query struct {
 	// and plugins get a traceparent. TraceID is what the spans belong to.
 	Sampled bool
 	TraceID [16]byte
+	traces  *telemetry.Traces // for links to them; nil: none
 
 	// Late takes what an async filter says after done, with Redact or without,
-	// within LateWindow. It must not block. Nil where nothing late is possible.
+	// within LateWindow, and the steps that are over only then, an observer's too.
+	// It must not block. Nil where nothing late is possible.
 	Late func(*Ruling)
 }
 

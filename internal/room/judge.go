@@ -25,7 +25,7 @@ func (g *Registry) query(ev filter.Event, a *Actor, ru *rules, m *bus.Event, inp
 	c := traceOf(m)
 	return &Query{
 		Event: ev, ID: m.ID, Room: m.Room, Actor: a, Body: m.Body, Text: ru.policy.Text, Input: input,
-		Sampled: c.Sampled(), TraceID: c.TraceID,
+		Sampled: c.Sampled(), TraceID: c.TraceID, traces: g.opt.Traces,
 	}
 }
 
@@ -105,7 +105,7 @@ func (g *Registry) consequences(q *Query, r *Ruling) {
 	}
 	for _, f := range r.Flags {
 		g.stats.Flagged.Add(1)
-		g.log.Info("flagged", append([]any{"filter", f.Filter, "label", f.Label, "score", f.Score, "room", q.Room, "user", q.Actor.Identity.ID, "connection", q.Actor.Conn}, g.about(q)...)...)
+		g.log.Info("flagged", append([]any{"filter", f.Filter, "label", f.Label, "score", f.Score, "room", q.Room, "user", q.Actor.Identity.ID, "connection", q.Actor.Conn}, q.About()...)...)
 	}
 	for _, s := range r.Sanctions {
 		g.sentence(q, s)
@@ -138,7 +138,7 @@ func (g *Registry) sentence(q *Query, f FilterSanction) {
 		if _, err := g.bus.Sanction(ctx, s); err != nil {
 			return err
 		}
-		g.audit(s.Kind.String(), s.By, s.Member, s.Room, s.Reason, g.about(q)...)
+		g.audit(s.Kind.String(), s.By, s.Member, s.Room, s.Reason, q.About()...)
 		return nil
 	})
 }
@@ -163,15 +163,15 @@ func (g *Registry) audit(what, actor, target, room, reason string, more ...any) 
 	g.log.Info("audit", append([]any{"action", what, "actor", actor, "target", target, "room", room, "reason", reason}, more...)...)
 }
 
-// about names what was judged in a log line, with a link to its trace where there
+// About names what is judged in a log line, with a link to its trace where there
 // is a place to look at traces.
-func (g *Registry) about(q *Query) []any {
+func (q *Query) About() []any {
 	if q.ID.IsZero() {
 		return nil
 	}
-	c := q.trace()
+	c := q.trace().Of(q.ID)
 	args := []any{"message", q.ID.String(), "trace_id", hex.EncodeToString(c.TraceID[:])}
-	if url := g.opt.Traces.URL(c); url != "" {
+	if url := q.traces.URL(c); url != "" {
 		args = append(args, "trace", url)
 	}
 	return args
@@ -260,7 +260,7 @@ func (w *afterwards) published(res bus.Result) {
 func (w *afterwards) redact(r *Ruling) {
 	if w.pos.Seq == 0 {
 		w.g.stats.AsideDropped.Add(1)
-		w.g.log.Warn("a filter took back a message that is stored nowhere", append([]any{"filter", r.Filter, "room", w.q.Room}, w.g.about(w.q)...)...)
+		w.g.log.Warn("a filter took back a message that is stored nowhere", append([]any{"filter", r.Filter, "room", w.q.Room}, w.q.About()...)...)
 		return
 	}
 	by := "filter:" + r.Filter
@@ -269,7 +269,7 @@ func (w *afterwards) redact(r *Ruling) {
 			Room: w.q.Room, Target: w.q.ID, Seq: w.pos.Seq, Reason: r.Reason, By: bus.Sender{Member: by}, Retention: w.keeps,
 		})
 		if err == nil {
-			w.g.audit("redact", by, w.q.Actor.Identity.ID, w.q.Room, r.Reason, w.g.about(w.q)...)
+			w.g.audit("redact", by, w.q.Actor.Identity.ID, w.q.Room, r.Reason, w.q.About()...)
 		}
 		return err
 	})

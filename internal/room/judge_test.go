@@ -404,12 +404,16 @@ func TestSignalsAreJudgedBehindMessages(t *testing.T) {
 	c := newCourtroom(t, kept, filter.Chat, filter.Signal)
 	var sent []string
 	c.signal = func(e *bus.Event) { sent = append(sent, string(e.Body)) }
+	c.watch(t, 1, "members")
 	c.join(t)
 	c.say(t, `1`)
 	for _, data := range []string{`"a"`, `"b"`} {
 		if e := c.seat.Signal([]byte(data)); e != nil {
 			t.Fatal(e)
 		}
+	}
+	if q := c.filters.asked; !q[0].Sampled || q[1].Sampled {
+		t.Errorf("sampled: the message %v, the signal %v", q[0].Sampled, q[1].Sampled)
 	}
 	c.filters.answer[1](&Ruling{})
 	c.filters.answer[2](&Ruling{Action: filter.ActionReject})

@@ -300,7 +300,7 @@ func (s *Seat) Signal(data []byte) *wire.Error {
 	if e != nil {
 		return e
 	}
-	m.Event.Kind = bus.Signal
+	m.Event.Kind, m.Event.Trace = bus.Signal, bus.Trace{} // signals are no traces: a filter's span would have no parent
 	send := func(*Ruling) *wire.Error {
 		if err := g.bus.Signal(&m.Event); err != nil {
 			return refusal(err, s.room.id)

@@ -2,6 +2,8 @@ package room
 
 import (
 	"context"
+	"encoding/hex"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -231,6 +233,23 @@ type writer string
 
 func (w writer) Send(f *wire.Frame)    { f.Wrote(func() string { return string(w) }) }
 func (w writer) Evicted(*Seat, string) {}
+
+// A log line about a message leads to its trace, which may be a client's.
+func TestWhatIsJudgedIsNamedByItsTrace(t *testing.T) {
+	c := newCourtroom(t, kept, filter.Chat)
+	c.watch(t, 0, "members")
+	c.join(t)
+	parent := telemetry.Context{TraceID: [16]byte{7}, SpanID: [8]byte{7}, Flags: telemetry.FlagSampled}
+	if e := c.seat.Publish(Chat{Message: []byte(`1`), Trace: Trace{Origin: telemetry.Origin{Parent: parent}}}, func(Accepted, *wire.Error) {}); e != nil {
+		t.Fatal(e)
+	}
+	id := hex.EncodeToString(parent.TraceID[:])
+	q := c.filters.asked[0]
+	if got, want := fmt.Sprint(q.About()...), fmt.Sprint("message", q.ID.String(), "trace_id", id, "trace", "http://ui/"+id); got != want {
+		t.Errorf("named %s, want %s", got, want)
+	}
+	c.filters.answer[0](&Ruling{Action: filter.ActionReject})
+}
 
 // What nobody is going to look at costs no memory, with traces or without.
 func TestAnUnsampledMessageMakesNoGarbage(t *testing.T) {
