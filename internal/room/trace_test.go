@@ -148,14 +148,16 @@ func TestEveryRefusalIsTold(t *testing.T) {
 	}{
 		"a rule": {"nobody", nil, func(c *courtroom, chat Chat) *wire.Error { return c.seat.Publish(chat, nobody) }, wire.Forbidden},
 		"a mute": {
-			"members", []*bus.Sanction{{Kind: bus.Mute, Member: "a", Room: "r"}},
+			"members",
+			[]*bus.Sanction{{Kind: bus.Mute, Member: "a", Room: "r"}},
 			func(c *courtroom, chat Chat) *wire.Error { return c.seat.Publish(chat, nobody) }, wire.Muted,
 		},
 		"a rule, from outside": {"members", nil, func(c *courtroom, chat Chat) *wire.Error {
 			return c.g.PublishFrom(actor("b"), new(Lane), "r", chat, nobody)
 		}, wire.NotMember},
 		"a ban, from outside": {
-			"anyone", []*bus.Sanction{{Kind: bus.Ban, Member: "b", Room: "r"}},
+			"anyone",
+			[]*bus.Sanction{{Kind: bus.Ban, Member: "b", Room: "r"}},
 			func(c *courtroom, chat Chat) *wire.Error {
 				return c.g.PublishFrom(actor("b"), new(Lane), "r", chat, nobody)
 			}, wire.Banned,

@@ -128,6 +128,31 @@ func TestMessagesThatAreSentAtOnce(t *testing.T) {
 	}
 }
 
+func TestAResultTellsWithHowManyItTravelled(t *testing.T) {
+	b := begun(t, redistest.Start(t))
+	tighten(t, b, 1<<20, nil) // it listens: what is gathered waits for the end of that
+	const n = 3
+	a := make(answered, n)
+	b.Gather()
+	for range n {
+		if err := b.Publish(&bus.Message{Event: bus.Event{Kind: bus.Chat, Room: "r", ID: bus.NewMessageID(), Body: []byte(`1`)}}, a); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.Flush()
+	most := 0
+	for range n {
+		r := <-a
+		if r.Err != nil || r.Pipeline < 1 {
+			t.Errorf("%+v", r)
+		}
+		most = max(most, r.Pipeline)
+	}
+	if most < 2 {
+		t.Errorf("%d messages that came in a row went one by one", n)
+	}
+}
+
 // What is cut off on its way is sent again where that can be told apart, and is
 // of unknown outcome where it cannot.
 func TestAConnectionThatBreaksUnderAMessageSentAtOnce(t *testing.T) {
