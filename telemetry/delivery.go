@@ -14,8 +14,10 @@ const (
 	// maxWrites bounds the write spans of a message in debug.
 	maxWrites = 100
 	// maxNamed bounds the receivers whose names are kept while a delivery is
-	// followed; those beyond are counted only.
+	// followed; those beyond are counted only. maxNames bounds them over all
+	// deliveries: some 32 MiB.
 	maxNamed = 4096
+	maxNames = 1 << 20
 	// usual is how many receivers have their place from the start.
 	usual = 16
 )
@@ -63,6 +65,8 @@ type Delivery struct {
 	ended    time.Time
 	waiting  []string // who was enqueued, at most maxNamed
 	done     []string // who is through with it, at most maxNamed
+	named    int      // names kept in both
+	blind    bool     // done lacks some: who has not got it is not known by name
 	events   []receiverEvent
 	writes   []receiverWrite // in debug
 }
@@ -121,8 +125,9 @@ func (d *Delivery) Enqueued(conn string) {
 	}
 	defer d.mu.Unlock()
 	d.enqueued++
-	if len(d.waiting) < maxNamed {
+	if len(d.waiting) < maxNamed && d.traces.open.name() {
 		d.waiting = append(d.waiting, conn)
+		d.named++
 	}
 }
 
@@ -181,8 +186,11 @@ func (d *Delivery) Sent(members int) {
 
 // settle counts a receiver out. mu is held.
 func (d *Delivery) settle(conn string) {
-	if len(d.done) < maxNamed {
+	if len(d.done) < maxNamed && d.traces.open.name() {
 		d.done = append(d.done, conn)
+		d.named++
+	} else {
+		d.blind = true
 	}
 	d.finish()
 }
@@ -209,6 +217,9 @@ func (d *Delivery) expire(now time.Time) {
 	left := d.enqueued - d.written - d.dropped
 	if left > 0 {
 		d.slow += left
+		if d.blind {
+			d.waiting = d.waiting[:0]
+		}
 		for _, conn := range missing(d.waiting, d.done, maxEvents-len(d.events)) {
 			d.note(receiverEvent{"slow", conn, "not written", now})
 		}
@@ -219,6 +230,7 @@ func (d *Delivery) expire(now time.Time) {
 // close hands it over to be exported. mu is held.
 func (d *Delivery) close(now time.Time) {
 	d.over, d.ended = true, now
+	d.traces.open.forget(d.named)
 	d.waiting, d.done = nil, nil
 	d.traces.open.remove(d)
 	d.traces.queue.put(d, 1+len(d.writes))

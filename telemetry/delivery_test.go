@@ -304,3 +304,41 @@ func TestTracingSwitchedOffIsSilent(t *testing.T) {
 		t.Error("a nil Traces has contexts")
 	}
 }
+
+// Names of receivers are bounded, over all deliveries too. Where some are missing,
+// none is told: it could be that of somebody who has the message.
+func TestNamesAreBoundedAndNeverWrong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &sink{}
+		tr := traced(t, s, TracesOptions{})
+		d := tr.Deliver(sampled, DeliveryFacts{ID: [16]byte{1}, Policy: "*", Start: time.Now()})
+		for i := range maxNamed + 10 {
+			d.Enqueued(fmt.Sprint("c", i))
+		}
+		d.Sent(maxNamed + 10)
+		for i := maxNamed + 9; i > 0; i-- {
+			d.Wrote(fmt.Sprint("c", i), time.Now())
+		}
+		if n := tr.open.names.Load(); n != 2*maxNamed {
+			t.Errorf("%d names are kept", n)
+		}
+		tr.open.names.Add(maxNames) // others have used all up
+		e := tr.Deliver(sampled, DeliveryFacts{ID: [16]byte{2}, Policy: "*", Start: time.Now()})
+		e.Enqueued("x")
+		e.Sent(1)
+		time.Sleep(2 * deliverCap)
+		synctest.Wait()
+		if n := tr.open.names.Load(); n != maxNames {
+			t.Errorf("%d names are kept in the end", n-maxNames)
+		}
+		spans := s.all()
+		if len(spans) != 2 {
+			t.Fatalf("%d spans", len(spans))
+		}
+		for _, sp := range spans {
+			if attr(sp, "relay.fanout.slow") != "1" || len(sp.Events()) != 0 {
+				t.Errorf("slow %s, events %v", attr(sp, "relay.fanout.slow"), sp.Events())
+			}
+		}
+	})
+}

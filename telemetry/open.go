@@ -2,6 +2,7 @@ package telemetry
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -15,7 +16,21 @@ type openDeliveries struct {
 	mu    sync.Mutex
 	root  Delivery // head and tail of a ring, as in container/list; guarded by mu
 	count int      // guarded by mu
+
+	names atomic.Int64 // that deliveries keep
 }
+
+// name reserves a place for the name of a receiver; false when there is none.
+func (o *openDeliveries) name() bool {
+	if o.names.Add(1) <= maxNames {
+		return true
+	}
+	o.names.Add(-1)
+	return false
+}
+
+// forget gives so many of them back.
+func (o *openDeliveries) forget(names int) { o.names.Add(-int64(names)) }
 
 func (o *openDeliveries) add(d *Delivery, now time.Time) {
 	var oldest *Delivery
