@@ -129,11 +129,7 @@ func TestUnknownOnlyWhenItIs(t *testing.T) {
 	server.Freeze()
 	f.send(a, "room", "frozen", keep)
 	eventually(t, "the bus to notice", a.unwell)
-	began := time.Now()
-	f.send(a, "room", "refused", keep)
-	if took := time.Since(began); took > 100*time.Millisecond {
-		t.Errorf("a refusal took %v", took)
-	}
+	f.send(a, "room", "refused", keep) // returns, with a server that answers nobody
 	list := f.wait(t, 3)
 	server.Thaw()
 	for _, x := range list {
@@ -247,10 +243,10 @@ func TestFrozenBeyondSilence(t *testing.T) {
 		server.Freeze()
 		eventually(t, "the bus to notice", a.unwell)
 		eventually(t, "calls to fail at once", func() error {
-			began := time.Now()
-			_, err := a.Enter(t.Context(), entry("room", "late"))
-			if took := time.Since(began); !errors.Is(err, bus.ErrUnavailable) || took > 100*time.Millisecond {
-				return fmt.Errorf("entering took %v: %w", took, err)
+			ctx, cancel := context.WithCancel(t.Context())
+			cancel() // whoever waits for anything is told of that
+			if _, err := a.Enter(ctx, entry("room", "late")); !errors.Is(err, bus.ErrUnavailable) || errors.Is(err, context.Canceled) {
+				return fmt.Errorf("entering: %w", err)
 			}
 			return nil
 		})
