@@ -278,7 +278,7 @@ func TestLargeFilesAreAnsweredInTime(t *testing.T) {
 		if _, _, err := Parse("relay.yaml", []byte(yaml), nil); err == nil {
 			t.Errorf("%s: accepted", name)
 		}
-		if d := time.Since(start); d > 5*time.Second { // it is well below 1 s; growing with the square, it was 10 s to a minute
+		if d := time.Since(start); d > 30*time.Second { // it is well below 1 s on an idle machine; growing with the square, it was 10 s to a minute, and ten times that with the race detector
 			t.Errorf("%s: took %s", name, d)
 		} else {
 			t.Logf("%s: %s", name, d)
