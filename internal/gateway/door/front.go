@@ -18,8 +18,7 @@ type Front struct {
 	cancel context.CancelFunc
 }
 
-// NewFront makes a Front; Serve begins. Handlers must be done with the buffers
-// that Hijack gives them when they return.
+// NewFront makes a Front; Serve begins.
 func NewFront(h http.Handler, l *slog.Logger) *Front {
 	f := &Front{http: Server(h, l)}
 	f.ctx, f.cancel = context.WithCancel(context.Background())

@@ -163,8 +163,7 @@ func (s *shortcut) give(a accepted) bool {
 // serve carries a handshake out, on a goroutine of its own: whoever judges the
 // client may take seconds. False: it is for net/http.
 func (s *shortcut) serve(c *rawio.Conn) (done bool) {
-	h := heads.Get().(*head)
-	defer heads.Put(h)
+	h := newHead()
 	n, err := c.Peek(h.buf[:])
 	if err != nil && !errors.Is(err, unix.EAGAIN) {
 		_ = c.Close() // gone already

@@ -32,7 +32,7 @@ func TestWhatTakesTheShortcut(t *testing.T) {
 		strings.Replace(line, ":5000", "/x", 1) + "\r\n":      false,
 		"": false,
 	} {
-		h := heads.Get().(*head)
+		h := newHead()
 		if r := h.request(copy(h.buf[:], text)); (r != nil) != want {
 			t.Errorf("%q: %v", text, r)
 		}

@@ -6,26 +6,28 @@ import (
 	"io"
 	"net/http"
 	"strings"
-	"sync"
 )
 
 // headSize is the longest request that takes the shortcut: that of a browser with
 // some cookies. Longer ones are net/http's.
 const headSize = 4 << 10
 
-// head is what it takes to read a request.
+// head is what it takes to read a request. It is not pooled, which would cost memory
+// and save next to no time: whatever else a connect leaves behind is small and lies
+// among what stays, so the less often the collector comes, the more pages hold a
+// little of both (Memory in docs/performance.md).
 type head struct {
 	buf [headSize]byte
 	src bytes.Reader
 	rw  bufio.ReadWriter
 }
 
-var heads = sync.Pool{New: func() any {
+func newHead() *head {
 	h := new(head)
 	h.rw.Reader = bufio.NewReaderSize(&h.src, headSize)
 	h.rw.Writer = bufio.NewWriterSize(io.Discard, 512) // gorilla writes its answer into its buffer
 	return h
-}}
+}
 
 var (
 	get      = []byte("GET /")
