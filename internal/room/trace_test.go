@@ -129,7 +129,7 @@ func TestABusThatRefusesAfterFiltersIsTold(t *testing.T) {
 			if s := spans(t, col, "process *", "publish *")["publish *"]; s.Attrs["error.type"] != "unavailable" || !s.Failed {
 				t.Errorf("the publish span says %v", s.Attrs)
 			}
-			if !c.counted(`messaging_client_operation_duration_seconds_count{error_type="unavailable",messaging_operation_name="publish"} 1`) {
+			if !c.counted(`messaging_client_operation_duration_seconds_count{error_type="unavailable",messaging_operation_name="publish",messaging_system="memory"} 1`) {
 				t.Error("the way to the bus was not timed")
 			}
 		})
