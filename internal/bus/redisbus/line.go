@@ -48,7 +48,8 @@ func (r *receiver) connect() (*line, error) {
 func (r *receiver) begin(ln *line) error {
 	probe := r.lane.probeChannel()
 	ln.sent = []change{{probe, &subscription{channel: probe}}}
-	if err := ln.SetReadDeadline(time.Now().Add(r.lane.bus.time.Reply)); err != nil {
+	// A server that is only slow is no reason to give up: whoever starts waits for this.
+	if err := ln.SetReadDeadline(time.Now().Add(r.lane.bus.time.Dial + r.lane.bus.time.Reply)); err != nil {
 		return err
 	}
 	if err := r.send(ln, true, probe); err != nil {

@@ -10,6 +10,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -32,6 +33,7 @@ type kind struct {
 	tls  bool
 	wrap func(net.Conn) net.Conn // what the HTTP server gets to see of a connection
 
+	tight bool // the kernel keeps little for a client that does not read
 	front bool // as an instance serves plain TCP, not as net/http does
 }
 
@@ -133,7 +135,7 @@ func serveGroup(t testing.TB, k kind, g *Group, opt Options, hooks ...func(*peer
 	s.Server = httptest.NewUnstartedServer(handler)
 	if k.front {
 		_ = s.Listener.Close()
-		s.Listener = fronted(t, handler)
+		s.Listener = fronted(t, handler, k.tight)
 	}
 	if k.wrap != nil {
 		s.Listener = listener{s.Listener, k.wrap}
@@ -160,11 +162,22 @@ func serveGroup(t testing.TB, k kind, g *Group, opt Options, hooks ...func(*peer
 
 // fronted is a listener whose connections a front serves: the test's own server
 // has nothing to do.
-func fronted(t testing.TB, h http.Handler) net.Listener {
+func fronted(t testing.TB, h http.Handler, tight bool) net.Listener {
 	t.Helper()
 	ln, err := door.Listen("127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
+	}
+	if tight { // its connections have it from the listener
+		raw, err := ln.(*net.TCPListener).SyscallConn()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if e := raw.Control(func(fd uintptr) {
+			err = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_SNDBUF, tightBuffer)
+		}); e != nil || err != nil {
+			t.Fatal(e, err)
+		}
 	}
 	f := door.NewFront(h, slog.New(slog.DiscardHandler))
 	served := make(chan error, 1)

@@ -18,11 +18,17 @@ func heap() int {
 	return int(m.HeapAlloc)
 }
 
+const tightBuffer = 4 << 10
+
 // small makes the kernel keep little for a client that does not read.
 func small(k kind) kind {
+	k.tight = true
+	if k.front {
+		return k
+	}
 	was := k.wrap
 	k.wrap = func(nc net.Conn) net.Conn {
-		_ = nc.(*net.TCPConn).SetWriteBuffer(4 << 10)
+		_ = nc.(*net.TCPConn).SetWriteBuffer(tightBuffer)
 		if was != nil {
 			return was(nc)
 		}
