@@ -205,14 +205,20 @@ func agree(t *testing.T, nodes []*instance, known map[string]bool) {
 		}
 		return nil
 	})
-	for i, n := range nodes {
-		n.mu.Lock()
-		for id, told := range n.judged {
-			if in := slices.Contains(lists[i], id); told != strings.Repeat("+-", len(told)/2)+"+"[:len(told)%2] || in != (len(told)%2 == 1) {
-				t.Errorf("instance %d was told %q of %s, which is in force: %v", i, told, id, in)
+	for i, n := range nodes { // what Redis holds is told a moment later
+		eventually(t, "what was told to be what is", func() error {
+			n.mu.Lock()
+			defer n.mu.Unlock()
+			for id, told := range n.judged {
+				if told != strings.Repeat("+-", len(told)/2)+"+"[:len(told)%2] {
+					t.Fatalf("instance %d was told %q of %s", i, told, id)
+				}
+				if in := slices.Contains(lists[i], id); in != (len(told)%2 == 1) {
+					return fmt.Errorf("instance %d was told %q of %s, which is in force: %v", i, told, id, in)
+				}
 			}
-		}
-		n.mu.Unlock()
+			return nil
+		})
 	}
 }
 
