@@ -12,7 +12,7 @@ type Handshake struct {
 	Path       string // of the endpoint; never a query
 	Start, End time.Time
 	Status     int    // 101, or what refused it
-	Error      string // error.type of a refusal: origin, host, full, rate, ...; empty at 101
+	Error      string // error.type of a refusal: origin, host, full, rate, ..., or unauthenticated at 101; otherwise empty
 	Connection string // id; empty when refused
 	Debug      bool   // it came with a good debug token
 	Header     http.Header

@@ -415,3 +415,20 @@ func debugToken(t *testing.T, key string) string {
 	}
 	return token
 }
+
+// A handshake that was refused says why, also where none is sampled.
+func TestARefusedHandshakeTellsWhy(t *testing.T) {
+	col := telemetrytest.NewCollector(t)
+	i := start(t, open+fmt.Sprintf("telemetry: {traces: {otlp: %q, sample: 0%%}}\n", col.GRPC))
+	if code, _ := handshake(t, i.url(), http.Header{"Origin": {"https://evil.example"}}); code != http.StatusForbidden {
+		t.Fatal(code)
+	}
+	col.Wait(t, func(l []*tracetree.Span) bool {
+		for _, s := range l {
+			if s.Name == "GET /ws" && s.Attrs["error.type"] == "origin" && s.Attrs["relay.promoted"] == "rejected" {
+				return true
+			}
+		}
+		return false
+	})
+}

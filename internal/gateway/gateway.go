@@ -129,7 +129,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	seen := telemetry.Handshake{Path: ep.Path, Start: time.Now(), Header: r.Header}
 	adm, refusal := ep.Door.Admit(r)
 	if refusal != nil {
-		g.refused(ep, seen, refusal.Status, "not_admitted")
+		g.refused(ep, seen, refusal.Status, refusal.Reason)
 		refusal.Write(w)
 		return
 	}
@@ -145,6 +145,9 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	s.conn = conn
 	seen.End, seen.Status, seen.Connection = time.Now(), http.StatusSwitchingProtocols, s.id
+	if authErr != nil {
+		seen.Error = string(authFailure(authErr).Code)
+	}
 	if until := g.opt.Debug.Until(r.Header.Get("Relay-Debug"), seen.Start); !until.IsZero() {
 		s.debug, seen.Debug = &until, true
 	}

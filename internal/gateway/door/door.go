@@ -100,6 +100,7 @@ func (a *Admission) Release() {
 // Refusal is an answer to a handshake that is not let in.
 type Refusal struct {
 	Status     int
+	Reason     string        // in a word, for metrics and traces: host, origin, full, per_ip, rate
 	RetryAfter time.Duration // 0: not worth it
 	Body       string
 }
@@ -119,7 +120,7 @@ func (d *Door) Admit(r *http.Request) (*Admission, *Refusal) {
 	opt := d.opt.Load()
 	if !hostAllowed(opt, r.Host) {
 		d.stats.Host.Add(1)
-		return nil, &Refusal{Status: http.StatusMisdirectedRequest, Body: fmt.Sprintf("host %q is not served here: add it to hosts in relay.yaml", hostOnly(r.Host))}
+		return nil, &Refusal{Status: http.StatusMisdirectedRequest, Reason: "host", Body: fmt.Sprintf("host %q is not served here: add it to hosts in relay.yaml", hostOnly(r.Host))}
 	}
 	if ref := originRefusal(opt, r); ref != nil {
 		d.stats.Origin.Add(1)
@@ -131,15 +132,15 @@ func (d *Door) Admit(r *http.Request) (*Admission, *Refusal) {
 	defer d.mu.Unlock()
 	if opt.Connections > 0 && d.open >= opt.Connections {
 		d.stats.Full.Add(1)
-		return nil, busy("as many connections as this endpoint takes")
+		return nil, busy("full", "as many connections as this endpoint takes")
 	}
 	if opt.PerIP > 0 && d.perIP[key] >= opt.PerIP {
 		d.stats.PerIP.Add(1)
-		return nil, busy("too many connections from this address")
+		return nil, busy("per_ip", "too many connections from this address")
 	}
 	if !d.rate.Allow() { // last: one address at its bound must not spend everybody's rate
 		d.stats.Rate.Add(1)
-		return nil, busy("too many connections at once")
+		return nil, busy("rate", "too many connections at once")
 	}
 	d.open++
 	d.perIP[key]++
@@ -158,9 +159,9 @@ func (d *Door) release(key netip.Addr) {
 
 // busy asks to come back in one to four seconds: all who are refused at once
 // should not be back at once.
-func busy(why string) *Refusal {
+func busy(reason, why string) *Refusal {
 	return &Refusal{
-		Status: http.StatusServiceUnavailable, Body: why + "; try again",
+		Status: http.StatusServiceUnavailable, Reason: reason, Body: why + "; try again",
 		RetryAfter: time.Second + rand.N(3*time.Second),
 	}
 }
@@ -205,7 +206,7 @@ func originRefusal(opt *Options, r *http.Request) *Refusal {
 	origin := r.Header.Get("Origin")
 	if origin == "" {
 		if opt.CookieAuth {
-			return &Refusal{Status: http.StatusForbidden, Body: "this endpoint takes cookies and so needs an Origin header; use a bearer token from programs"}
+			return &Refusal{Status: http.StatusForbidden, Reason: "origin", Body: "this endpoint takes cookies and so needs an Origin header; use a bearer token from programs"}
 		}
 		return nil
 	}
@@ -220,7 +221,7 @@ func originRefusal(opt *Options, r *http.Request) *Refusal {
 			return nil
 		}
 	}
-	return &Refusal{Status: http.StatusForbidden, Body: fmt.Sprintf("origin %q may not connect: add it to %s.origins in relay.yaml", origin, opt.Rule)}
+	return &Refusal{Status: http.StatusForbidden, Reason: "origin", Body: fmt.Sprintf("origin %q may not connect: add it to %s.origins in relay.yaml", origin, opt.Rule)}
 }
 
 // ClientIP finds who is at the other end. X-Forwarded-For counts only if the

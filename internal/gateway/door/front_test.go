@@ -95,7 +95,7 @@ func handler(w http.ResponseWriter, r *http.Request) {
 	case "/ws":
 		switched(w, r)
 	case "/full":
-		busy("full").Write(w)
+		busy("full", "full").Write(w)
 	case "/panic":
 		panic("handler's own")
 	case "/abort":
