@@ -62,7 +62,7 @@ func benchmarkMessage(b *testing.B, share float64) {
 		m.Filter(FilterStep{Filter: "words", Mode: "enforce", Start: now, End: now, Action: "allow"})
 		m.Filter(FilterStep{Filter: "profanity", Mode: "enforce", Start: now, End: now, Action: "allow", Plugin: true, Batch: 1, Generation: 1})
 		m.Published(Publication{Start: now, End: now, System: "redis", Operation: "EVALSHA", Pipeline: 1, Seq: 1})
-		d := tr.Deliver(c, DeliveryFacts{ID: id, Policy: "support-{team}-*", Room: "support-red-1", Seq: 1, Start: now, Accepted: now})
+		d := tr.Deliver(c, DeliveryFacts{ID: id, Policy: "support-{team}-*", Room: "support-red-1", Seq: 1, Start: now})
 		for _, conn := range conns {
 			d.Enqueued(conn)
 		}

@@ -24,12 +24,11 @@ const (
 
 // DeliveryFacts are what a deliver span tells of a message.
 type DeliveryFacts struct {
-	ID       [16]byte
-	Policy   string // the room policy's match
-	Room     string
-	Seq      uint64
-	Start    time.Time // the bus handed it over
-	Accepted time.Time // by the clock of the instance that took it
+	ID     [16]byte
+	Policy string // the room policy's match
+	Room   string
+	Seq    uint64
+	Start  time.Time // the bus handed it over
 }
 
 // Delivery follows one message on one instance, from the bus until the last

@@ -83,7 +83,7 @@ func tell(a, b *telemetry.Traces, id [16]byte, c telemetry.Context, o *telemetry
 	m.Published(telemetry.Publication{Start: ms(8), End: ms(11), System: "redis", Operation: "EVALSHA", Pipeline: 3, Seq: 17})
 	m.End(telemetry.Outcome{End: ms(12), Action: "modify"})
 	for i, in := range []*telemetry.Traces{a, b} {
-		d := in.Deliver(c, telemetry.DeliveryFacts{ID: id, Policy: "support-{team}", Room: "support-red", Seq: 17, Start: ms(10), Accepted: t0})
+		d := in.Deliver(c, telemetry.DeliveryFacts{ID: id, Policy: "support-{team}", Room: "support-red", Seq: 17, Start: ms(10)})
 		d.Enqueued("x")
 		d.Enqueued("y")
 		d.Sent(2)

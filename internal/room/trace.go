@@ -199,7 +199,7 @@ func (g *Registry) follow(ru *rules, e *bus.Event, frames ...*wire.Frame) *telem
 }
 
 func deliveryFacts(ru *rules, e *bus.Event) telemetry.DeliveryFacts {
-	f := telemetry.DeliveryFacts{ID: e.ID, Room: e.Room, Seq: e.Seq, Accepted: time.UnixMilli(e.Time)}
+	f := telemetry.DeliveryFacts{ID: e.ID, Room: e.Room, Seq: e.Seq}
 	if ru.policy != nil {
 		f.Policy = ru.policy.Match
 	}
