@@ -1,6 +1,7 @@
 package app_test
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -61,7 +62,8 @@ func testBadInput(t *testing.T, i *instance) {
 		t.Run(name, func(t *testing.T) {
 			p := i.guest(t)
 			p.do(&client.Request{Type: "join", RoomID: "r", User: user("bad")})
-			if err := p.SendRaw([]byte(c.send)); err != nil {
+			// A close may come before all of the message is written: gorilla then refuses the rest.
+			if err := p.SendRaw([]byte(c.send)); err != nil && (c.close == 0 || !errors.Is(err, websocket.ErrCloseSent)) {
 				t.Fatal(err)
 			}
 			if c.code != "" {
