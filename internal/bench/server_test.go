@@ -188,28 +188,37 @@ func (s *server) tell(word string) {
 	}
 }
 
-// process is what the system knows of a process: processor time used, and
-// memory resident.
-func process(t *testing.T, pid int) (spent time.Duration, resident int64) {
+// usage is what a process has used.
+type usage struct {
+	spent    time.Duration // of the processor
+	resident int64         // bytes
+	writes   int64         // system calls
+}
+
+// usageOf asks the system for it, see proc(5).
+func usageOf(t *testing.T, pid int) (u usage) {
 	t.Helper()
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		t.Fatalf("%v (this needs Linux)", err)
+	read := func(name string) string {
+		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/%s", pid, name))
+		if err != nil {
+			t.Fatalf("%v (this needs Linux)", err)
+		}
+		return string(b)
 	}
-	// Fields 14 and 15 of proc(5), in ticks of 10 ms; the second, in brackets, may
-	// hold spaces.
-	fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
-	ticks := int64(0)
-	for _, f := range fields[11:13] {
-		n, err := strconv.ParseInt(f, 10, 64)
+	number := func(text string) int64 {
+		n, err := strconv.ParseInt(strings.TrimSpace(text), 10, 64)
 		if err != nil {
 			t.Fatal(err)
 		}
-		ticks += n
+		return n
 	}
-	pages, err := strconv.ParseInt(fields[21], 10, 64)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return time.Duration(ticks) * 10 * time.Millisecond, pages * int64(os.Getpagesize())
+	// Fields 14 and 15, in ticks of 10 ms; the second, in brackets, may hold spaces.
+	stat := read("stat")
+	fields := strings.Fields(stat[strings.LastIndexByte(stat, ')')+1:])
+	u.spent = time.Duration(number(fields[11])+number(fields[12])) * 10 * time.Millisecond
+	u.resident = number(fields[21]) * int64(os.Getpagesize())
+	_, rest, _ := strings.Cut(read("io"), "syscw:")
+	text, _, _ := strings.Cut(rest, "\n")
+	u.writes = number(text)
+	return u
 }

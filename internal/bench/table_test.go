@@ -99,6 +99,7 @@ type row struct {
 	*bench.Result
 	server, redis time.Duration // processor time while it was measured
 	connect       time.Duration // while sockets connected and joined
+	writes        int64         // system calls, of whatever is written, while it was measured
 	memory        int64         // bytes, of all sockets
 	start         time.Duration // to the first ack
 }
@@ -200,17 +201,18 @@ func measure(t *testing.T, program string, s subject) (r row) {
 	}
 	opt.TLS = &tls.Config{InsecureSkipVerify: true} // a certificate of a minute ago, on loopback
 	var at [bench.Draining + 1]struct {
-		server, redis time.Duration
-		memory        int64
+		server, redis  time.Duration
+		memory, writes int64
 	}
 	opt.Phase = func(p bench.Phase) {
 		for _, s := range servers {
-			spent, resident := process(t, s.cmd.Process.Pid)
-			at[p].server += spent
-			at[p].memory += resident
+			u := usageOf(t, s.cmd.Process.Pid)
+			at[p].server += u.spent
+			at[p].memory += u.resident
+			at[p].writes += u.writes
 		}
 		if redisPID != 0 {
-			at[p].redis, _ = process(t, redisPID)
+			at[p].redis = usageOf(t, redisPID).spent
 		}
 	}
 	res, err := bench.Run(t.Context(), opt)
@@ -218,7 +220,7 @@ func measure(t *testing.T, program string, s subject) (r row) {
 		t.Fatal(err)
 	}
 	return row{
-		Result: res, server: at[bench.Draining].server - at[bench.Measuring].server, redis: at[bench.Draining].redis - at[bench.Measuring].redis,
+		Result: res, server: at[bench.Draining].server - at[bench.Measuring].server, redis: at[bench.Draining].redis - at[bench.Measuring].redis, writes: at[bench.Draining].writes - at[bench.Measuring].writes,
 		connect: at[bench.Warming].server - at[bench.Connecting].server, memory: at[bench.Draining].memory - at[bench.Connecting].memory,
 	}
 }
@@ -320,15 +322,16 @@ func printTable(of []subject, rows map[subject][]row) {
 	perDelivery := func(spent func(row) time.Duration) func(row) float64 {
 		return func(r row) float64 { return micros(spent(r)) / (r.DeliveriesPerSecond * r.Seconds) }
 	}
-	fmt.Printf("\n| scenario | deliveries/s | server µs | Redis µs | generator µs | p50 ms | p99 ms | p99.9 ms | lost | out of order |\n|---|---|---|---|---|---|---|---|---|---|\n")
+	fmt.Printf("\n| scenario | deliveries/s | server µs | deliveries per write | Redis µs | generator µs | p50 ms | p99 ms | p99.9 ms | lost | out of order |\n|---|---|---|---|---|---|---|---|---|---|---|\n")
 	for _, name := range of {
 		list := rows[name]
 		if sc := scenarios[name.scenario]; len(list) == 0 || sc.Rate == 0 && sc.InFlight == 0 {
 			continue
 		}
-		fmt.Printf("| %s | %.0f | %s | %.2f | %.2f | %s | %s | %s | %.0f | %.0f |\n", name,
+		fmt.Printf("| %s | %.0f | %s | %s | %.2f | %.2f | %s | %s | %s | %.0f | %.0f |\n", name,
 			median(list, func(r row) float64 { return r.DeliveriesPerSecond }),
 			figure(name, "%.2f", perDelivery(func(r row) time.Duration { return r.server })),
+			figure(name, "%.2f", func(r row) float64 { return r.DeliveriesPerSecond * r.Seconds / float64(r.writes) }),
 			median(list, perDelivery(func(r row) time.Duration { return r.redis })),
 			median(list, func(r row) float64 { return r.GeneratorPerFrame }),
 			figure(name, "%.2f", func(r row) float64 { return r.Latency.P50 / 1000 }),

@@ -46,6 +46,10 @@ type line interface {
 	// wake makes somebody write until nothing is left: conn.writing has just
 	// become true. mu is held; it must not block.
 	wake()
+	// write is one turn of writing, by the writers of the group, which never
+	// waits; afterwards the connection stands on their list again, unless nothing
+	// is left or somebody else goes on.
+	write(buf []byte)
 	// proceed goes on after a pause, or because messages are of no interest any
 	// more. mu is held; it must not block.
 	proceed()

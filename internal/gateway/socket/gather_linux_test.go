@@ -37,15 +37,10 @@ func idle(g *Group) bool {
 	if g.gathering.Load() > 0 {
 		return false
 	}
-	for _, s := range g.shards {
-		s.work.Lock()
-		busy := s.writing || len(s.writes) > 0
-		s.work.Unlock()
-		if busy {
-			return false
-		}
-	}
-	return true
+	w := &g.writers
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return !w.writing && len(w.list) == 0
 }
 
 // arrived is how many bytes lie ready for a client.
@@ -115,7 +110,7 @@ func TestFlushWritesWhatOthersQueued(t *testing.T) {
 
 // Many do not wait for Flush: the writers begin.
 func TestMoreThanAFewAreWrittenWhileGathering(t *testing.T) {
-	g, room, fds := gathered(t, len(newGroup().shards)*(gatherMax+2))
+	g, room, fds := gathered(t, gatherMax+2)
 	f := chatFrame()
 	g.Gather()
 	// What comes when the writers have just gone to sleep may wait for more.
@@ -137,15 +132,14 @@ func TestMoreThanAFewAreWrittenWhileGathering(t *testing.T) {
 // and who gathers may flush when the loop has stopped.
 func TestAFlushAfterStopFindsNothingToDo(t *testing.T) {
 	g, room, _ := gathered(t, 1)
-	p := room[0].(*conn).line.(*polled)
+	c := room[0].(*conn)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	g.Gather()
 	g.Stop(ctx)
-	s := p.place.shard
-	s.toWrite(p)
+	g.writers.add(c)
 	g.Flush()
-	s.toWrite(p) // with nobody who gathers
-	s.toWrite(p)
+	g.writers.add(c) // with nobody who gathers
+	g.writers.add(c)
 	g.Flush()
 }

@@ -14,13 +14,14 @@ import (
 // Group is all connections of an instance. It keeps one coarse clock and one
 // sweeper for them, so that none needs a timer or a deadline per write.
 type Group struct {
-	stats  Stats
-	clock  atomic.Int64 // nanoseconds since start, moved on by the sweeper
-	start  time.Time
-	stop   chan struct{}
-	own    sync.WaitGroup // the sweeper and the loops
-	shards []*shard
-	ways   atomic.Pointer[way] // of the last Upgrade
+	stats   Stats
+	clock   atomic.Int64 // nanoseconds since start, moved on by the sweeper
+	start   time.Time
+	stop    chan struct{}
+	own     sync.WaitGroup // the sweeper, the loops and the writers
+	shards  []*shard
+	writers writers
+	ways    atomic.Pointer[way] // of the last Upgrade
 
 	gathering atomic.Int32 // calls of Gather without their Flush
 	behind    Gatherer     // is told what comes in a row; nil: nobody is
@@ -121,6 +122,7 @@ func NewGroup(behind Gatherer) *Group {
 // newGroup makes a group whose time stands still until somebody calls step.
 func newGroup() *Group {
 	g := &Group{start: time.Now(), stop: make(chan struct{})}
+	g.writers.init(g)
 	for range runtime.GOMAXPROCS(0) {
 		s := &shard{group: g}
 		g.shards = append(g.shards, s)
@@ -148,9 +150,7 @@ func (g *Group) Gather() { g.gathering.Add(1) }
 // Flush ends what Gather began.
 func (g *Group) Flush() {
 	g.gathering.Add(-1)
-	for _, s := range g.shards {
-		s.flush()
-	}
+	g.writers.flush()
 }
 
 // beginRow and endRow enclose the reading of several sockets: what comes of it

@@ -11,16 +11,10 @@ import (
 	"github.com/wsrelay/relay/internal/rawio"
 )
 
-// loop serves the connections of a shard that have no goroutine of their own.
-// It is two goroutines, whatever the number of connections:
-//
-//   - The reader sleeps until the kernel names connections that have something
-//     to read or room to write again. It reads those, and calls their handlers.
-//   - The writer sleeps until something is queued somewhere. It goes through the
-//     list of connections with something queued, and writes for each all that
-//     waits in one call. What is queued meanwhile waits for its next round: the
-//     busier a room, the more goes out at once. When there is little, who queues
-//     it writes it himself (Group.Gather): to wake a goroutine up costs more.
+// loop reads the connections of a shard that have no goroutine of their own. It
+// is one goroutine, the reader, whatever their number: it sleeps until the kernel
+// names connections that have something to read or room to write again, reads
+// those, and calls their handlers. Who writes them is the matter of writers.
 //
 // The kernel's set (epoll) is edge-triggered: it names a connection once when
 // something comes, and again only when more has come. So there is no call to
@@ -32,18 +26,16 @@ import (
 // thread waits in it.
 type loop struct {
 	once    sync.Once
-	set     *os.File
+	running bool            // written in once
+	set     *os.File        // of the kernel, of who is watched
 	raw     syscall.RawConn // of set
 	buf     []byte          // the reader's
 	parsers [2]parser       // the reader's: plain, deflated
 
-	work    sync.Mutex    // guards what follows; taken after conn.mu
-	reads   []*polled     // to be read though the kernel does not say so
-	asleep  bool          // the reader sleeps, or is about to
-	bell    int           // an eventfd in the set, to wake it; -1: it has ended
-	writes  []*polled     // to be written, each once
-	writing bool          // the writer is awake
-	started chan struct{} // to wake it; never closed, for many send; nil: there is no loop
+	work   sync.Mutex // guards what follows; taken after conn.mu
+	reads  []*polled  // to be read though the kernel does not say so
+	asleep bool       // the reader sleeps, or is about to
+	bell   int        // an eventfd in the set, to wake it; -1: it has ended
 }
 
 const noSlot = -1 // in the kernel's set: the bell
@@ -73,20 +65,18 @@ func (s *shard) start() bool {
 		}
 		s.buf = make([]byte, readSize)
 		s.parsers[1].deflated = true
-		s.started = make(chan struct{}, 1)
+		s.running = true
 		s.group.own.Go(s.reader)
-		s.group.own.Go(s.writer)
 	})
-	return s.started != nil
+	return s.running
 }
 
 // stop ends the loop, when no connection is left.
 func (s *shard) stop() {
 	s.once.Do(func() {}) // nor will it start
-	if s.started == nil {
-		return
+	if s.running {
+		_ = s.set.Close() // the reader finds out
 	}
-	_ = s.set.Close() // the writer hears of it from Group.stop
 }
 
 func (s *shard) parser(deflated bool) *parser {
@@ -115,22 +105,6 @@ func (l *loop) toRead(p *polled) {
 	if l.asleep && l.bell >= 0 {
 		l.asleep = false
 		_, _ = rawio.Write(l.bell, []byte{1, 0, 0, 0, 0, 0, 0, 0}) // full would do too
-	}
-}
-
-// gatherMax is how many connections wait at most until somebody who gathers
-// writes them; with more, the writer begins at once, on a core of its own.
-const gatherMax = 64
-
-// toWrite has p written, which is not on the list of those to be.
-func (l *loop) toWrite(p *polled) {
-	l.work.Lock()
-	l.writes = append(l.writes, p)
-	wake := !l.writing && (p.group.gathering.Load() == 0 || len(l.writes) > gatherMax)
-	l.writing = l.writing || wake
-	l.work.Unlock()
-	if wake {
-		l.started <- struct{}{} // has room: the writer sleeps
 	}
 }
 
@@ -208,67 +182,4 @@ func (s *shard) lookUp(events []unix.EpollEvent, list []*polled) []*polled {
 		list = append(list, p)
 	}
 	return list
-}
-
-func (s *shard) writer() {
-	k := new(round)
-	for {
-		select {
-		case <-s.started:
-			for s.take(k) {
-				k.write()
-			}
-		case <-s.group.stop:
-			return
-		}
-	}
-}
-
-// flush writes what waits, on the goroutine of the caller, unless the writer is
-// at it. What is queued meanwhile is for the writer.
-func (s *shard) flush() {
-	s.work.Lock()
-	if s.writing || len(s.writes) == 0 {
-		s.work.Unlock()
-		return
-	}
-	s.writing = true
-	s.work.Unlock()
-	k := rounds.Get().(*round)
-	defer rounds.Put(k)
-	if s.take(k) {
-		k.write()
-	}
-	s.work.Lock()
-	s.writing = len(s.writes) > 0
-	wake := s.writing
-	s.work.Unlock()
-	if wake {
-		s.started <- struct{}{} // has room: the writer sleeps
-	}
-}
-
-// take moves the list of who is to be written into k; false when there is
-// nobody: whoever wrote is done.
-func (s *shard) take(k *round) bool {
-	s.work.Lock()
-	defer s.work.Unlock()
-	k.list, s.writes = s.writes, k.list[:0]
-	s.writing = len(k.list) > 0
-	return s.writing
-}
-
-// round is one round of writing.
-type round struct {
-	list []*polled
-	buf  [64 << 10]byte
-}
-
-var rounds = sync.Pool{New: func() any { return new(round) }}
-
-func (k *round) write() {
-	for _, p := range k.list {
-		p.write(k.buf[:0])
-	}
-	clear(k.list)
 }

@@ -9,8 +9,6 @@ type loop struct{}
 
 func (*shard) stop() {}
 
-func (*shard) flush() {}
-
 // newPolled makes no connection without a goroutine here.
 func newPolled(*shard, net.Conn, *Options) *conn { return nil }
 

@@ -100,7 +100,7 @@ func (p *polled) begin() {
 }
 
 // wake implements line.
-func (p *polled) wake() { p.place.shard.toWrite(p) }
+func (p *polled) wake() { p.group.writers.add(&p.conn) }
 
 // proceed implements line.
 func (p *polled) proceed() {
@@ -333,13 +333,13 @@ func (p *polled) writableNow() {
 	case p.over:
 	case p.blocked:
 		p.blocked = false
-		p.place.shard.toWrite(p)
+		p.group.writers.add(&p.conn)
 	default:
 		p.writable = true
 	}
 }
 
-// write is one turn of writing what waits.
+// write implements line: one turn of writing what waits.
 func (p *polled) write(buf []byte) {
 	for range turns {
 		p.mu.Lock()
@@ -354,7 +354,7 @@ func (p *polled) write(buf []byte) {
 			return
 		}
 	}
-	p.place.shard.toWrite(p)
+	p.group.writers.add(&p.conn)
 }
 
 // written reports what a write did; true: go on.

@@ -13,10 +13,11 @@ import (
 // still is a line on which nothing ever moves.
 type still struct{ ups int }
 
-func (*still) begin()   {}
-func (s *still) wake()  { s.ups++ }
-func (*still) proceed() {}
-func (*still) hangUp()  {}
+func (*still) begin()       {}
+func (s *still) wake()      { s.ups++ }
+func (*still) write([]byte) {}
+func (*still) proceed()     {}
+func (*still) hangUp()      {}
 
 // stuck is a connection whose client takes nothing.
 func stuck(opt Options) *conn {

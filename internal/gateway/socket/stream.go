@@ -137,8 +137,11 @@ func (s *stream) proceed() {
 // wake implements line.
 func (s *stream) wake() {
 	s.group.work.Add(1) // the reader is still counted: not from zero
-	go s.write()
+	go s.writeAll()
 }
+
+// write implements line: it is on no list of the writers.
+func (*stream) write([]byte) {}
 
 // chunk is how much is written at once. Progress is noticed chunk by chunk: a
 // client that reads one chunk per WriteStall is slow, but not stuck.
@@ -146,9 +149,9 @@ const chunk = 16 << 10
 
 var chunks = sync.Pool{New: func() any { b := make([]byte, 0, chunk); return &b }}
 
-// write is the writer: it writes what waits in as few calls as it can, and ends
+// writeAll is the writer: it writes what waits in as few calls as it can, and ends
 // when nothing is left.
-func (s *stream) write() {
+func (s *stream) writeAll() {
 	defer s.group.work.Done()
 	buf := chunks.Get().(*[]byte)
 	defer chunks.Put(buf)

@@ -17,12 +17,12 @@ import (
 // ErrStopped is returned by Upgrade when the group takes no more connections.
 var ErrStopped = errors.New("shutting down")
 
-// writeBuffers are gorilla's: it uses one for the handshake and for a protocol
+// noBuffers are gorilla's: it uses one for the handshake and for a protocol
 // error, and holds none in between.
-type writeBuffers struct{}
+type noBuffers struct{}
 
-func (writeBuffers) Get() any { return nil }
-func (writeBuffers) Put(any)  {}
+func (noBuffers) Get() any { return nil }
+func (noBuffers) Put(any)  {}
 
 // way is how connections with the same Options are made.
 type way struct {
@@ -45,7 +45,7 @@ func (g *Group) way(opt Options) *way {
 func upgrader(compression bool, readBuffer int) *websocket.Upgrader {
 	return &websocket.Upgrader{
 		ReadBufferSize:    readBuffer, // of its own: net/http's is 4 KiB and would be kept as long as the connection
-		WriteBufferPool:   writeBuffers{},
+		WriteBufferPool:   noBuffers{},
 		WriteBufferSize:   512,
 		Subprotocols:      []string{wire.Subprotocol},
 		CheckOrigin:       func(*http.Request) bool { return true },
@@ -80,6 +80,7 @@ func (g *Group) Upgrade(w http.ResponseWriter, r *http.Request, opt Options) (Co
 
 // newConn chooses what the connection is made of: this is the one place.
 func (g *Group) newConn(opt *Options, h *handshake, ws *websocket.Conn) *conn {
+	g.writers.begin()
 	shard := g.nextShard()
 	if c := newPolled(shard, h.Conn, opt); c != nil {
 		return c

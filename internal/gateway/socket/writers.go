@@ -1,0 +1,184 @@
+package socket
+
+import (
+	"runtime"
+	"sync"
+	"sync/atomic"
+)
+
+// writers write what waits, for all connections of a group whose line never
+// makes them wait.
+//
+// A connection with something queued stands on one list, once. A round takes the
+// list as it is, goes through it, and writes for each connection all that waits
+// in one call. What is queued meanwhile is for the next round: the busier a room,
+// the more goes out at once. There is no timer, so when there is little it leaves
+// at once.
+//
+// There is one list, and not one for each core, so that the members of a room
+// stand side by side and get their messages in the same round. Lists of their own
+// are in different places of their rounds: then a sender who waits for everybody
+// hears of its messages one by one, and sends them so, until a write carries 2.9
+// messages where it could 3.9 (docs/performance.md, scenario many). Cores share
+// a large round instead.
+type writers struct {
+	group *Group
+	begun sync.Once
+	lead  chan struct{} // holds one: somebody is to write until the list is empty; never closed, for many send
+	help  chan *round   // rounds that are large
+
+	mu      sync.Mutex // guards what follows; taken after conn.mu
+	list    []*conn    // to be written
+	writing bool       // somebody is at it, or about to be, and looks at the list again
+}
+
+const (
+	// gatherMax is how many connections wait at most until somebody who gathers
+	// writes them; with more, a writer begins at once, on a core of its own.
+	gatherMax = 64
+	// firstShare is how many connections of a round one goroutine writes until
+	// another helps, when all were asleep: it should be worth waking it up.
+	firstShare = 256
+	// laterShare is the same when round follows round. Then cores are better used
+	// for what comes in than to write less at a time; but no round should take
+	// much longer than 6 ms.
+	laterShare = 1024
+	// share is how many one goroutine takes from a round at a time.
+	share = 16
+	// writeMax is how much one call writes at most.
+	writeMax = 64 << 10
+)
+
+func (w *writers) init(g *Group) {
+	w.group = g
+	w.lead = make(chan struct{}, 1)
+	w.help = make(chan *round, runtime.GOMAXPROCS(0)-1)
+}
+
+// begin starts the goroutines, if they do not run yet.
+func (w *writers) begin() {
+	w.begun.Do(func() {
+		for range runtime.GOMAXPROCS(0) {
+			w.group.own.Go(w.run)
+		}
+	})
+}
+
+// add has c written, which is not on the list.
+func (w *writers) add(c *conn) {
+	w.mu.Lock()
+	w.list = append(w.list, c)
+	wake := !w.writing && (w.group.gathering.Load() == 0 || len(w.list) > gatherMax)
+	w.writing = w.writing || wake
+	w.mu.Unlock()
+	if wake {
+		w.lead <- struct{}{} // has room: nobody leads
+	}
+}
+
+// run writes until the group stops.
+func (w *writers) run() {
+	buf := make([]byte, 0, writeMax)
+	for {
+		select {
+		case <-w.lead:
+			for r, n := w.take(), firstShare; r != nil; r, n = w.take(), laterShare {
+				w.share(r, n)
+				r.write(buf)
+			}
+		case r := <-w.help:
+			r.write(buf)
+		case <-w.group.stop:
+			return
+		}
+	}
+}
+
+// take begins a round with all that is on the list; nil when there is nobody:
+// whoever wrote is done.
+func (w *writers) take() *round {
+	r := rounds.Get().(*round)
+	w.mu.Lock()
+	r.list, w.list = w.list, r.list
+	w.writing = len(r.list) > 0
+	w.mu.Unlock()
+	r.at.Store(0)
+	r.users.Store(1)
+	if len(r.list) == 0 {
+		r.leave()
+		return nil
+	}
+	return r
+}
+
+// share asks for help with a round, where there is more than n to do for each. Who
+// is late finds nothing left.
+func (w *writers) share(r *round, n int) {
+	for range (len(r.list) - 1) / n {
+		r.users.Add(1)
+		select {
+		case w.help <- r:
+		default:
+			r.users.Add(-1)
+			return
+		}
+	}
+}
+
+// flush writes what waits, on the goroutine of the caller, unless somebody is at
+// it. What is queued meanwhile is for a writer.
+func (w *writers) flush() {
+	w.mu.Lock()
+	if w.writing || len(w.list) == 0 {
+		w.mu.Unlock()
+		return
+	}
+	w.writing = true
+	w.mu.Unlock()
+	if r := w.take(); r != nil {
+		buf := writeBuffers.Get().(*[writeMax]byte)
+		r.write(buf[:0])
+		writeBuffers.Put(buf)
+	}
+	w.mu.Lock()
+	w.writing = len(w.list) > 0
+	wake := w.writing
+	w.mu.Unlock()
+	if wake {
+		w.lead <- struct{}{} // has room: nobody leads
+	}
+}
+
+var writeBuffers = sync.Pool{New: func() any { return new([writeMax]byte) }}
+
+// round is one round of writing. Goroutines that share it take turns until all
+// of the list is taken; the last that leaves lets it be used again.
+type round struct {
+	list  []*conn
+	at    atomic.Int64 // the first of the list that nobody has taken
+	users atomic.Int32
+}
+
+var rounds = sync.Pool{New: func() any { return new(round) }}
+
+func (r *round) write(buf []byte) {
+	for {
+		to := int(r.at.Add(share))
+		from := to - share
+		if from >= len(r.list) {
+			break
+		}
+		for _, c := range r.list[from:min(to, len(r.list))] {
+			c.line.write(buf)
+		}
+	}
+	r.leave()
+}
+
+func (r *round) leave() {
+	if r.users.Add(-1) == 0 {
+		clear(r.list)
+		r.list = r.list[:0]
+		rounds.Put(r)
+	}
+}
