@@ -6,26 +6,32 @@ import "time"
 // leaves behind some kilobytes for each handshake, and as much again as the
 // garbage collector waits for. While sockets then lie quiet, Go would keep that
 // for minutes. So the group tells when a storm is over, and has the memory given
-// back once.
+// back once. That holds everybody up for tens of milliseconds, so it waits until
+// next to nothing is said: who is busy has a use for the memory.
 const (
 	stormSize = 1000             // connections that came or went make a storm
 	stormEnd  = 2 * time.Second  // it is over when so long next to nothing moves
 	stormRest = 30 * time.Second // and not looked at again for so long
+	quietRead = 4 << 10          // bytes of messages in a tick that are next to nothing
 )
 
-// tide watches how many connections come and go.
+// tide watches how many connections come and go, and how much they say.
 type tide struct {
 	seen  int64 // comings and goings, as of the last look
-	calm  int64 // since then nothing moved to speak of
+	read  int64 // bytes of messages, likewise
+	calm  int64 // since then nothing moved or was said to speak of
 	storm int64 // comings and goings since the last ebb
 	last  int64 // time of it
 }
 
-// ebb reports that a storm has ended. moved counts all that came and went, ever;
-// it is asked about once per tick.
-func (t *tide) ebb(now, moved int64) bool {
+// ebb reports that a storm has ended. moved counts all that came and went, ever,
+// and read the bytes of their messages; it is asked about once per tick.
+func (t *tide) ebb(now, moved, read int64) bool {
 	n := moved - t.seen
-	t.seen = moved
+	if read-t.read > quietRead {
+		t.calm = now
+	}
+	t.seen, t.read = moved, read
 	if n > stormSize/100 { // a trickle is no storm, however long
 		t.storm += n
 		t.calm = now

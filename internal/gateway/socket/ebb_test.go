@@ -7,16 +7,18 @@ import (
 
 func TestMemoryIsGivenBackOnceAfterAStorm(t *testing.T) {
 	var w tide
-	now, moved, ebbs := time.Duration(0), int64(0), 0
-	pass := func(d time.Duration, perTick int64) {
+	now, moved, read, ebbs := time.Duration(0), int64(0), int64(0), 0
+	speak := func(d time.Duration, perTick, bytes int64) {
 		for range d / tick {
 			now += tick
 			moved += perTick
-			if w.ebb(int64(now), moved) {
+			read += bytes
+			if w.ebb(int64(now), moved, read) {
 				ebbs++
 			}
 		}
 	}
+	pass := func(d time.Duration, perTick int64) { speak(d, perTick, 100) }
 	pass(time.Hour, 1)
 	if ebbs != 0 {
 		t.Error("a trickle is no storm")
@@ -35,5 +37,14 @@ func TestMemoryIsGivenBackOnceAfterAStorm(t *testing.T) {
 	pass(time.Minute, 0)
 	if ebbs != 3 {
 		t.Errorf("%d times after three storms, two of them close together", ebbs)
+	}
+	pass(5*time.Second, 500)
+	speak(time.Hour, 0, quietRead+1)
+	if ebbs != 3 {
+		t.Error("everybody was held up, though there was much to say")
+	}
+	pass(3*time.Second, 0)
+	if ebbs != 4 {
+		t.Error("not given back when all fell silent")
 	}
 }

@@ -218,7 +218,7 @@ func (g *Group) sweep() {
 		case <-t.C:
 			now := int64(time.Since(g.start))
 			g.step(now, n%sweepRounds)
-			if tide.ebb(now, 2*g.stats.Opened.Load()-g.stats.Open.Load()) {
+			if tide.ebb(now, 2*g.stats.Opened.Load()-g.stats.Open.Load(), g.stats.BytesIn.Load()) {
 				g.own.Go(debug.FreeOSMemory)
 			}
 		}
