@@ -113,6 +113,7 @@ func (s *serveCommand) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	defer spareGarbage()()
 	a, err := app.New(cfg, src, app.Options{Log: log, Version: Version(), Dev: s.dev, Page: browser.Handler()})
 	if err != nil {
 		return err
