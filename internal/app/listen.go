@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/wsrelay/relay/internal/gateway/door"
+	"github.com/wsrelay/relay/internal/gateway/socket"
 )
 
 func (a *App) servePublic() error {
@@ -20,7 +21,7 @@ func (a *App) servePublic() error {
 	}
 	a.publicAddr = ln.Addr()
 	if a.certs != nil {
-		ln = tls.NewListener(ln, a.certs.Config())
+		ln = tls.NewListener(socket.Prompt(ln), a.certs.Config())
 	}
 	a.public = door.NewFront(http.HandlerFunc(a.handle), a.log)
 	a.serve("listener", a.public, ln)

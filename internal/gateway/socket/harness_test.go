@@ -43,7 +43,8 @@ var kinds = []kind{
 	{name: "tcp"}, // without a goroutine where the system allows
 	{name: "front", front: true},
 	{name: "stream", wrap: func(nc net.Conn) net.Conn { return struct{ net.Conn }{nc} }},
-	{name: "tls", tls: true},
+	{name: "tls", tls: true, wrap: newPrompt}, // written by the group where the system allows
+	{name: "tls stream", tls: true},
 }
 
 // TestConn runs the suite over every kind of Conn.

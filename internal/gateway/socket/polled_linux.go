@@ -116,9 +116,6 @@ func (p *polled) hangUp() { p.place.shard.toRead(p) }
 const (
 	// readSize is read at once, and bounds what a pause finds in our hands.
 	readSize = 16 << 10
-	// turns is how often one connection reads or writes before the next has its
-	// turn.
-	turns = 4
 )
 
 // read is one turn of reading. The loop calls it when there may be something,

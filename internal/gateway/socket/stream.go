@@ -11,19 +11,34 @@ import (
 	"github.com/wsrelay/relay/internal/wire"
 )
 
-// stream is a conn over any net.Conn: a goroutine reads, and another writes
-// while something waits.
+// stream is a conn over any net.Conn: a goroutine reads, and another writes while
+// something waits. Where the network can be written to without waiting, the
+// group's writers do that, and the goroutine is for who is slow only.
 type stream struct {
 	conn
-	net net.Conn
-	ws  *websocket.Conn
+	net   net.Conn
+	ws    *websocket.Conn
+	under unwaiting // net; nil: it may wait
 
 	awake chan struct{} // closed by proceed; nil: nobody waits; guarded by mu
+}
+
+// unwaiting is a network connection that can keep what there is no room for: see
+// prompt.
+type unwaiting interface {
+	begin()       // Write does not wait from now on
+	behind() bool // it has kept something
+	drain() error // writes that, and waits for it
 }
 
 // newStream serves nc, whose handshake is done, with what gorilla made of it.
 func newStream(nc net.Conn, ws *websocket.Conn) *stream {
 	s := &stream{net: nc, ws: ws}
+	if t, ok := nc.(*tls.Conn); ok {
+		if s.under, ok = t.NetConn().(unwaiting); ok {
+			s.under.begin()
+		}
+	}
 	ws.SetPingHandler(func(data string) error { s.pinged(data); return nil })
 	ws.SetPongHandler(func(string) error { s.heard.Store(s.group.now()); return nil })
 	ws.SetCloseHandler(func(code int, text string) error { s.closeReceived(code, text); return nil })
@@ -136,21 +151,46 @@ func (s *stream) proceed() {
 
 // wake implements line.
 func (s *stream) wake() {
+	if s.under != nil {
+		s.group.writers.add(&s.conn)
+		return
+	}
 	s.group.work.Add(1) // the reader is still counted: not from zero
 	go s.writeAll()
 }
-
-// write implements line: it is on no list of the writers.
-func (*stream) write([]byte) {}
 
 // chunk is how much is written at once. Progress is noticed chunk by chunk: a
 // client that reads one chunk per WriteStall is slow, but not stuck.
 const chunk = 16 << 10
 
+// write implements line.
+func (s *stream) write(buf []byte) {
+	for range turns {
+		s.mu.Lock()
+		b := s.outgoing(buf[:0:chunk])
+		s.mu.Unlock()
+		if b == nil {
+			return
+		}
+		n, err := s.net.Write(b)
+		if err == nil && s.under.behind() {
+			s.mu.Lock()
+			if !s.ended { // so the reader is still counted
+				s.group.work.Add(1)
+				go s.writeOn(n)
+			}
+			s.mu.Unlock()
+			return
+		}
+		s.written(n, err)
+	}
+	s.group.writers.add(&s.conn)
+}
+
 var chunks = sync.Pool{New: func() any { b := make([]byte, 0, chunk); return &b }}
 
-// writeAll is the writer: it writes what waits in as few calls as it can, and ends
-// when nothing is left.
+// writeAll writes what waits in as few calls as it can, and ends when nothing is
+// left.
 func (s *stream) writeAll() {
 	defer s.group.work.Done()
 	buf := chunks.Get().(*[]byte)
@@ -163,16 +203,30 @@ func (s *stream) writeAll() {
 			return
 		}
 		n, err := s.net.Write(b)
-		s.mu.Lock()
-		done := s.sent(n)
-		s.mu.Unlock()
-		switch {
-		case err != nil:
-			s.cut(Cause{By: Network, Err: err})
-		case done:
-			s.end(Cause{})
-			_ = s.net.Close() // says goodbye, where TLS does
+		if err == nil && s.under != nil {
+			err = s.under.drain()
 		}
+		s.written(n, err)
+	}
+}
+
+// writeOn is the writer of a client that is slow: n bytes are on their way.
+func (s *stream) writeOn(n int) {
+	s.written(n, s.under.drain())
+	s.writeAll()
+}
+
+// written reports what a write did.
+func (s *stream) written(n int, err error) {
+	s.mu.Lock()
+	done := s.sent(n)
+	s.mu.Unlock()
+	switch {
+	case err != nil:
+		s.cut(Cause{By: Network, Err: err})
+	case done:
+		s.end(Cause{})
+		_ = s.net.Close() // says goodbye, where TLS does
 	}
 }
 

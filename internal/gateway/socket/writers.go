@@ -45,6 +45,9 @@ const (
 	laterShare = 1024
 	// share is how many one goroutine takes from a round at a time.
 	share = 16
+	// turns is how often one connection reads or writes before the next has its
+	// turn.
+	turns = 4
 	// writeMax is how much one call writes at most.
 	writeMax = 64 << 10
 )
