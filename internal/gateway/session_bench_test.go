@@ -2,7 +2,10 @@ package gateway
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
+	"math/rand/v2"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -26,41 +29,87 @@ func (lineless) Close(wire.CloseCode, string) {}
 func (lineless) Pause()                       {}
 func (l lineless) Resume()                    { l.resumed <- struct{}{} }
 
+// inMemory is a gateway over a bus in memory whose rooms let everybody in.
+func inMemory(b *testing.B, history *policy.History) (*Gateway, *Endpoint) {
+	b.Helper()
+	set, problems := policy.Compile([]policy.Spec{{Match: "*", Create: "anyone", Join: "anyone", Settings: policy.Settings{History: history}}})
+	if problems != nil {
+		b.Fatal(problems)
+	}
+	log := slog.New(slog.DiscardHandler)
+	var store bus.Bus = membus.New(membus.Options{})
+	rooms := room.New(room.Options{Bus: store, Rules: room.Rules{Policies: set}, Log: log})
+	if err := store.Start(b.Context(), rooms); err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { _ = store.Close(context.Background()) })
+	return New(Options{Instance: "i", Rooms: rooms, Log: log}), &Endpoint{
+		Path: "/ws", Auth: auth.NewChain(auth.NewAnonymous(auth.AnonymousOptions{Name: "guests"})), Door: door.New(door.Options{}),
+	}
+}
+
+// joined is the session of somebody in a room.
+func joined(b *testing.B, g *Gateway, ep *Endpoint, room, user string) *session {
+	b.Helper()
+	line := lineless{make(chan struct{}, 1)}
+	s := &session{gw: g, id: "i-" + user, conn: line, place: new(door.Admission)}
+	s.ep.Store(ep)
+	s.open(nil)
+	s.Message([]byte(`{"type":"join","roomId":"` + room + `","user":{"id":"` + user + `","name":"Ann"}}`))
+	<-line.resumed // joined
+	if s.seat([]byte(room)) == nil {
+		b.Fatal("not joined")
+	}
+	return s
+}
+
+func chatOf(room string) []byte {
+	return []byte(`{"type":"chat","roomId":"` + room + `","message":"` + strings.Repeat("x", 128) + `"}`)
+}
+
 // BenchmarkChat is a client's message from the bytes of its frame to the bus,
 // and what the bus says of it back to the session: everything between the socket
 // and a bus in memory.
 func BenchmarkChat(b *testing.B) {
 	for name, history := range map[string]*policy.History{"plain": nil, "history": {Keep: 100, For: time.Hour}} {
 		b.Run(name, func(b *testing.B) {
-			set, problems := policy.Compile([]policy.Spec{{Match: "*", Create: "anyone", Join: "anyone", Settings: policy.Settings{History: history}}})
-			if problems != nil {
-				b.Fatal(problems)
-			}
-			log := slog.New(slog.DiscardHandler)
-			var store bus.Bus = membus.New(membus.Options{})
-			rooms := room.New(room.Options{Bus: store, Rules: room.Rules{Policies: set}, Log: log})
-			if err := store.Start(b.Context(), rooms); err != nil {
-				b.Fatal(err)
-			}
-			defer func() { _ = store.Close(context.Background()) }()
-			g := New(Options{Instance: "i", Rooms: rooms, Log: log})
-			ep := &Endpoint{
-				Path: "/ws", Auth: auth.NewChain(auth.NewAnonymous(auth.AnonymousOptions{Name: "guests"})), Door: door.New(door.Options{}),
-			}
-			line := lineless{make(chan struct{}, 1)}
-			s := &session{gw: g, id: "i-1", conn: line, place: new(door.Admission)}
-			s.ep.Store(ep)
-			s.open(nil)
-			s.Message([]byte(`{"type":"join","roomId":"r","user":{"id":"ann","name":"Ann"}}`))
-			<-line.resumed // joined
-			if s.seat([]byte("r")) == nil {
-				b.Fatal("not joined")
-			}
-			request := []byte(`{"type":"chat","roomId":"r","message":"` + strings.Repeat("x", 128) + `"}`)
+			g, ep := inMemory(b, history)
+			s, request := joined(b, g, ep, "r", "ann"), chatOf("r")
 			b.ReportAllocs()
 			for b.Loop() {
 				s.Message(request)
 			}
+		})
+	}
+}
+
+// BenchmarkGrowth is what a delivery costs an instance apart from its sockets, with
+// more and more members in rooms of 10 whose messages come in no order that a
+// cache could guess.
+func BenchmarkGrowth(b *testing.B) {
+	const members = 10
+	for _, sockets := range []int{1_000, 10_000, 50_000} {
+		b.Run(fmt.Sprint(sockets), func(b *testing.B) {
+			g, ep := inMemory(b, nil)
+			var speakers []*session
+			var requests [][]byte
+			for i := range sockets {
+				room := fmt.Sprint("room-", i/members)
+				if s := joined(b, g, ep, room, fmt.Sprint("u", i)); i%members == 0 {
+					speakers, requests = append(speakers, s), append(requests, chatOf(room))
+				}
+			}
+			order := rand.New(rand.NewPCG(1, 2)).Perm(len(speakers))
+			runtime.GC()
+			next := 0
+			for b.Loop() {
+				i := order[next]
+				speakers[i].Message(requests[i])
+				if next++; next == len(order) {
+					next = 0
+				}
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*members), "ns/delivery")
 		})
 	}
 }
