@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/wsrelay/relay/internal/bench"
+	"github.com/wsrelay/relay/internal/bus/redisbus/redistest"
 )
 
 // With this in its environment the test binary is the limit: the least that a Go
@@ -24,6 +25,12 @@ import (
 // a goroutine, which puts what waits together once and makes one write for each
 // socket. What relay costs more is the price of what it promises.
 const limitEnv = "RELAY_BENCH_LIMIT"
+
+// With this besides, it sends every message through the Redis at that address,
+// over one connection to publish and one to receive: the least that a relay can
+// do. It is what the latency of relay is to be held against; costs are held
+// against the limit without.
+const limitRedisEnv = "RELAY_BENCH_LIMIT_REDIS"
 
 // atATime is how many messages the limit puts into one write.
 const atATime = 16
@@ -34,8 +41,14 @@ func serveLimit() int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
+	l := limit{rooms: make(map[string]*limitRoom), conns: make(map[string]net.Conn)}
+	if addr := os.Getenv(limitRedisEnv); addr != "" {
+		if err := l.goThrough(addr); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+	}
 	fmt.Fprintf(os.Stderr, `{"msg":"serving","listen":%q}`+"\n", ln.Addr())
-	l := limit{rooms: make(map[string]*limitRoom)}
 	for {
 		c, err := ln.Accept()
 		if err != nil {
@@ -49,12 +62,17 @@ func serveLimit() int {
 type limit struct {
 	mu    sync.Mutex
 	rooms map[string]*limitRoom
+	conns map[string]net.Conn // by address, where there is a Redis
+
+	sending            sync.Mutex // guards publishing
+	publish, subscribe net.Conn   // nil: no Redis
 }
 
 type limitRoom struct {
-	mu    sync.Mutex // guards conns
-	conns []net.Conn
-	queue chan limitMessage
+	mu         sync.Mutex // guards conns
+	conns      []net.Conn
+	queue      chan limitMessage
+	subscribed chan struct{} // closed when it is
 }
 
 type limitMessage struct {
@@ -69,11 +87,71 @@ func (l *limit) room(id []byte) *limitRoom {
 	defer l.mu.Unlock()
 	r := l.rooms[string(id)]
 	if r == nil {
-		r = &limitRoom{queue: make(chan limitMessage, 256)}
+		r = &limitRoom{queue: make(chan limitMessage, 256), subscribed: make(chan struct{})}
 		l.rooms[string(id)] = r
 		go r.run()
+		if l.subscribe != nil {
+			_, _ = fmt.Fprintf(l.subscribe, "SUBSCRIBE %s\r\n", id)
+		}
 	}
 	return r
+}
+
+// goThrough connects to a Redis. This is a program of tests: when anything goes
+// wrong, messages are missing.
+func (l *limit) goThrough(addr string) (err error) {
+	if l.publish, err = net.Dial("tcp", addr); err != nil {
+		return err
+	}
+	if l.subscribe, err = net.Dial("tcp", addr); err != nil {
+		return err
+	}
+	go func() { _, _ = io.Copy(io.Discard, l.publish) }() // how many received it
+	go l.receive(bufio.NewReaderSize(l.subscribe, 32<<10))
+	return nil
+}
+
+// send publishes a message with the address of its sender before it.
+func (l *limit) send(room, frame []byte, from net.Conn) {
+	who := from.RemoteAddr().String()
+	b := fmt.Appendf(nil, "*3\r\n$7\r\nPUBLISH\r\n$%d\r\n%s\r\n$%d\r\n%s %s\r\n", len(room), room, len(who)+1+len(frame), who, frame)
+	l.sending.Lock()
+	defer l.sending.Unlock()
+	_, _ = l.publish.Write(b)
+}
+
+// receive takes what Redis says: lists of three, of which the last is a text, or a
+// number where a subscription is confirmed.
+func (l *limit) receive(in *bufio.Reader) {
+	item := func() []byte {
+		line, err := in.ReadBytes('\n')
+		n := 0
+		if err != nil || line[0] == ':' {
+			return nil
+		}
+		_, _ = fmt.Sscanf(string(line), "$%d", &n)
+		b := make([]byte, n+2)
+		_, _ = io.ReadFull(in, b)
+		return b[:n]
+	}
+	for {
+		if _, err := in.ReadBytes('\n'); err != nil {
+			return
+		}
+		kind, id, payload := item(), item(), item()
+		l.mu.Lock()
+		r := l.rooms[string(id)]
+		l.mu.Unlock()
+		if string(kind) == "subscribe" {
+			close(r.subscribed)
+			continue
+		}
+		who, frame, _ := bytes.Cut(payload, []byte{' '})
+		l.mu.Lock()
+		from := l.conns[string(who)]
+		l.mu.Unlock()
+		r.queue <- limitMessage{frame, from}
+	}
 }
 
 // run sends what has come, to all but who sent it.
@@ -130,7 +208,12 @@ func (l *limit) serve(c net.Conn) {
 	_, _ = io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "+
 		base64.StdEncoding.EncodeToString(sum[:])+"\r\nSec-WebSocket-Protocol: relay.v1\r\n\r\n")
 	var room *limitRoom
-	var buf []byte
+	var name, buf []byte
+	if l.publish != nil {
+		l.mu.Lock()
+		l.conns[c.RemoteAddr().String()] = c
+		l.mu.Unlock()
+	}
 	for {
 		if buf, err = readLimitFrame(in, buf); err != nil {
 			return
@@ -138,13 +221,20 @@ func (l *limit) serve(c net.Conn) {
 		switch string(limitField(buf, `"type":"`)) {
 		case "join":
 			id := limitField(buf, `"roomId":"`)
-			room = l.room(id)
+			room, name = l.room(id), bytes.Clone(id)
+			if l.publish != nil {
+				<-room.subscribed
+			}
 			room.mu.Lock()
 			room.conns = append(room.conns, c)
 			room.mu.Unlock()
 			_, _ = c.Write(limitFrame(fmt.Appendf(nil, `{"type":"joined","roomId":%q}`, id)))
 		case "chat":
-			if room != nil {
+			switch {
+			case room == nil:
+			case l.publish != nil:
+				l.send(name, limitFrame(buf), c)
+			default:
 				room.queue <- limitMessage{limitFrame(buf), c}
 			}
 		}
@@ -206,7 +296,11 @@ func limitField(b []byte, key string) []byte {
 
 // The limit carries the same load, or it would be no limit of it.
 func TestTheLimitDeliversEverything(t *testing.T) {
-	s := startLimit(t)
+	t.Run("alone", func(t *testing.T) { testTheLimit(t, startLimit(t)) })
+	t.Run("redis", func(t *testing.T) { testTheLimit(t, startLimit(t, limitRedisEnv+"="+redistest.Start(t).Addr())) })
+}
+
+func testTheLimit(t *testing.T, s *server) {
 	for _, load := range []bench.Options{{Rate: 500}, {InFlight: 4}} {
 		load.URLs, load.Prefix, load.Rooms, load.Members, load.Senders, load.Size = []string{s.url}, "bench-", 5, 4, 2, 128
 		load.Duration = 200 * time.Millisecond

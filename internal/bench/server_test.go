@@ -109,13 +109,13 @@ func startServer(t *testing.T, program, yaml string, environ ...string) *server 
 }
 
 // startLimit starts the limit, see limitEnv.
-func startLimit(t *testing.T) *server {
+func startLimit(t *testing.T, environ ...string) *server {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return start(t, exec.Command(self), limitEnv+"=1")
+	return start(t, exec.Command(self), append(environ, limitEnv+"=1")...)
 }
 
 // start runs a server that logs where it serves, and waits for that.

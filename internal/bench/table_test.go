@@ -26,7 +26,7 @@ import (
 var (
 	tableRuns  = flag.Int("table", 0, "measure each scenario so many times and print the medians; 0: do not")
 	tableOnly  = flag.String("table.scenarios", "latency,mid,big,many,cross,crosslat,idle,start", "which, with commas; also: manytls, bigtls, idletls, rooms10, rooms1000, rooms9500, sockets1000, sockets10000, sockets19000")
-	tableRooms = flag.String("table.rooms", "limit,plain", "of what, with commas: limit, the least that a Go server can do, or relay with rooms of a kind: "+strings.Join(slices.Sorted(maps.Keys(rooms)), ", "))
+	tableRooms = flag.String("table.rooms", "limit,plain", "of what, with commas: limit, the least that a Go server can do; limitredis, the same through a Redis; or relay with rooms of a kind: "+strings.Join(slices.Sorted(maps.Keys(rooms)), ", "))
 	tableRelay = flag.String("table.relay", "", "relay to measure; default: the one of this tree")
 	profileDir = flag.String("profile", "", "write profiles of a relay under the load of -profile.scenario into this folder; empty: do not")
 	profileOf  = flag.String("profile.scenario", "many", "which load to profile")
@@ -107,8 +107,11 @@ type row struct {
 // subject is what is measured: a load, in rooms of a kind, or limited.
 type subject struct{ scenario, rooms string }
 
-// limited is the kind of rooms that the limit has.
-const limited = "limit"
+// The kinds of rooms that the limit has: without a Redis, and through one.
+const (
+	limited      = "limit"
+	limitedRedis = "limitredis"
+)
 
 // limit is what a subject is compared with.
 func (s subject) limit() subject {
@@ -137,8 +140,8 @@ func TestTable(t *testing.T) {
 	var of []subject
 	for _, s := range strings.Split(*tableOnly, ",") {
 		for _, r := range strings.Split(*tableRooms, ",") {
-			if sub := (subject{s, r}); r != limited || s != "start" && sub == sub.limit() {
-				of = append(of, sub)
+			if of = append(of, subject{s, r}); strings.HasPrefix(r, limited) && (s == "start" || scenarios[s].against != "") {
+				of = of[:len(of)-1] // it has no such thing
 			}
 		}
 	}
@@ -181,9 +184,14 @@ func measure(t *testing.T, program string, s subject) (r row) {
 	opt := sc.Options
 	var servers []*server
 	redisPID := 0
-	if s.rooms == limited {
+	switch s.rooms {
+	case limited:
 		servers = append(servers, startLimit(t))
-	} else {
+	case limitedRedis:
+		redis := redistest.Start(t)
+		redisPID = pidOf(t, redis)
+		servers = append(servers, startLimit(t, limitRedisEnv+"="+redis.Addr()))
+	default:
 		redis := redistest.Start(t)
 		redisPID = pidOf(t, redis)
 		for range map[bool]int{false: 1, true: 2}[sc.two] {

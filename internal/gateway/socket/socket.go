@@ -9,11 +9,15 @@
 // under it is a line, of which there are two kinds, chosen in Upgrade:
 //
 //   - polled (polled_linux.go), plain TCP on Linux: a loop per core (loop_linux.go)
-//     reads and writes many of them, and a quiet one is a few hundred bytes. What
-//     has come of a message waits in frames.go until it is whole, and parser.go
-//     hands it to gorilla.
-//   - stream (stream.go), everything else: a goroutine reads, and another writes
-//     while something waits.
+//     reads many of them, and a quiet one is a few hundred bytes. What has come of
+//     a message waits in frames.go until it is whole, and parser.go hands it to
+//     gorilla.
+//   - stream (stream.go), everything else: a goroutine reads.
+//
+// Who has something queued is written by the writers of the group (writers.go),
+// which never wait for one client: over TLS that takes a network that keeps what
+// there was no room for (prompt_linux.go). Where there is none, a stream has a
+// goroutine that writes while something waits.
 //
 // Every byte that leaves goes through one queue per connection: gorilla's own
 // frames too, as it is given a net.Conn that queues what it writes. So nothing
