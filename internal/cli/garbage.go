@@ -56,14 +56,18 @@ func (p *pacer) arm() {
 
 // adjust chooses the percentage for what the last collection left.
 func (p *pacer) adjust() int {
-	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
-	metrics.Read(live)
-	p.set = gcPercent(live[0].Value.Uint64())
+	found := []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/gc/scan/stack:bytes"}, {Name: "/gc/scan/globals:bytes"}}
+	metrics.Read(found)
+	n := uint64(0)
+	for _, s := range found {
+		n += s.Value.Uint64()
+	}
+	p.set = gcPercent(n)
 	return p.set
 }
 
-// gcPercent is how much garbage is let gather, in percent of what is live: as Go
-// has it, but spareHeap at least. Steps of a quarter: a change stops everybody for
+// gcPercent is how much garbage is let gather, in percent of what is live, stacks
+// and globals included: as Go has it, but spareHeap at least. Steps of a quarter: a change stops everybody for
 // a moment.
 func gcPercent(live uint64) int {
 	const least = 4 << 20 // what Go reckons with when there is less

@@ -50,6 +50,9 @@ type line interface {
 	// waits; afterwards the connection stands on their list again, unless nothing
 	// is left or somebody else goes on.
 	write(buf []byte)
+	// behind reports that the network keeps something of which the queue knows
+	// nothing: to write is to see to it. mu is held.
+	behind() bool
 	// proceed goes on after a pause, or because messages are of no interest any
 	// more. mu is held; it must not block.
 	proceed()
@@ -297,6 +300,9 @@ func (c *conn) check(now int64) {
 		c.close(wire.ClosePolicy, "message took too long")
 	case c.opt.PingEvery > 0 && c.pauses <= 0:
 		c.beat(now)
+	}
+	if c.line.behind() {
+		c.wantWriter()
 	}
 	c.mu.Unlock()
 }

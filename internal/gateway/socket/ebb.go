@@ -12,26 +12,26 @@ const (
 	stormSize = 1000             // connections that came or went make a storm
 	stormEnd  = 2 * time.Second  // it is over when so long next to nothing moves
 	stormRest = 30 * time.Second // and not looked at again for so long
-	quietRead = 4 << 10          // bytes of messages in a tick that are next to nothing
+	quietSaid = 16 << 10         // bytes in a tick, in and out, that are next to nothing
 )
 
 // tide watches how many connections come and go, and how much they say.
 type tide struct {
 	seen  int64 // comings and goings, as of the last look
-	read  int64 // bytes of messages, likewise
+	said  int64 // bytes in and out, likewise
 	calm  int64 // since then nothing moved or was said to speak of
 	storm int64 // comings and goings since the last ebb
 	last  int64 // time of it
 }
 
 // ebb reports that a storm has ended. moved counts all that came and went, ever,
-// and read the bytes of their messages; it is asked about once per tick.
-func (t *tide) ebb(now, moved, read int64) bool {
+// and said the bytes in and out; it is asked about once per tick.
+func (t *tide) ebb(now, moved, said int64) bool {
 	n := moved - t.seen
-	if read-t.read > quietRead {
+	if said-t.said > quietSaid {
 		t.calm = now
 	}
-	t.seen, t.read = moved, read
+	t.seen, t.said = moved, said
 	if n > stormSize/100 { // a trickle is no storm, however long
 		t.storm += n
 		t.calm = now

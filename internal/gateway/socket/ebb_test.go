@@ -7,13 +7,13 @@ import (
 
 func TestMemoryIsGivenBackOnceAfterAStorm(t *testing.T) {
 	var w tide
-	now, moved, read, ebbs := time.Duration(0), int64(0), int64(0), 0
+	now, moved, said, ebbs := time.Duration(0), int64(0), int64(0), 0
 	speak := func(d time.Duration, perTick, bytes int64) {
 		for range d / tick {
 			now += tick
 			moved += perTick
-			read += bytes
-			if w.ebb(int64(now), moved, read) {
+			said += bytes
+			if w.ebb(int64(now), moved, said) {
 				ebbs++
 			}
 		}
@@ -39,7 +39,7 @@ func TestMemoryIsGivenBackOnceAfterAStorm(t *testing.T) {
 		t.Errorf("%d times after three storms, two of them close together", ebbs)
 	}
 	pass(5*time.Second, 500)
-	speak(time.Hour, 0, quietRead+1)
+	speak(time.Hour, 0, quietSaid+1)
 	if ebbs != 3 {
 		t.Error("everybody was held up, though there was much to say")
 	}

@@ -28,7 +28,7 @@ type Group struct {
 
 	mu      sync.Mutex
 	stopped bool           // guarded by mu
-	work    sync.WaitGroup // connections and writers; from zero only under mu while not stopped
+	work    sync.WaitGroup // connections, and writers that may wait; from zero only under mu while not stopped
 	next    atomic.Uint32  // shard of the next connection
 }
 
@@ -218,7 +218,7 @@ func (g *Group) sweep() {
 		case <-t.C:
 			now := int64(time.Since(g.start))
 			g.step(now, n%sweepRounds)
-			if tide.ebb(now, 2*g.stats.Opened.Load()-g.stats.Open.Load(), g.stats.BytesIn.Load()) {
+			if tide.ebb(now, 2*g.stats.Opened.Load()-g.stats.Open.Load(), g.stats.BytesIn.Load()+g.stats.BytesOut.Load()) {
 				g.own.Go(debug.FreeOSMemory)
 			}
 		}
@@ -269,7 +269,7 @@ func (g *Group) Stop(ctx context.Context) {
 type shard struct {
 	counts counts
 	group  *Group
-	loop   // how its connections are read and written where they have no goroutine
+	loop   // how its connections are read where they have no goroutine
 
 	mu    sync.Mutex
 	conns []*conn // by slot; nil: free; guarded by mu

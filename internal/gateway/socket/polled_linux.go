@@ -13,7 +13,7 @@ import (
 
 // polled is a conn over plain TCP that has no goroutine and, while it is quiet,
 // no buffer: the loop of its shard reads it when the kernel says that there is
-// something, and writes it when something waits.
+// something, and the writers of the group write it when something waits.
 //
 // Its descriptor is closed by the loop, or, if somebody is writing at that
 // moment, right after: a number that the kernel has given to another connection
@@ -101,6 +101,9 @@ func (p *polled) begin() {
 
 // wake implements line.
 func (p *polled) wake() { p.group.writers.add(&p.conn) }
+
+// behind implements line.
+func (*polled) behind() bool { return false }
 
 // proceed implements line.
 func (p *polled) proceed() {

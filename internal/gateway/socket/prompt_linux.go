@@ -78,6 +78,7 @@ func (p *prompt) Write(b []byte) (int, error) {
 	}
 	defer p.mu.Unlock()
 	p.given = b
+	defer func() { p.given = nil }() // it is the caller's
 	if len(p.rest) == 0 && !p.draining {
 		p.err = nil
 		if err := p.raw.Write(p.try); err != nil {
@@ -91,7 +92,6 @@ func (p *prompt) Write(b []byte) (int, error) {
 		return 0, errNotRead
 	}
 	p.rest = append(p.rest, p.given...)
-	p.given = nil
 	return len(b), nil
 }
 

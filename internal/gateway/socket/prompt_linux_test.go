@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"testing"
+	"time"
 )
 
 // promptly is a prompt connection that has begun, of which the kernel keeps
@@ -117,5 +118,30 @@ func TestPromptTellsOfTheEnd(t *testing.T) {
 	_ = p.Close() // as hangUp does, whoever waits
 	if err := <-done; err == nil {
 		t.Error("drain does not say that the connection is closed")
+	}
+}
+
+// What TLS answers by itself is in no queue. It is written nevertheless, when
+// there is room again.
+func TestWhatTLSAnswersDoesNotStay(t *testing.T) {
+	s := serveStill(t, kind{tls: true, wrap: newPrompt}, Options{PingEvery: 0})
+	nc, p := s.raw(t)
+	st := p.Conn.(*conn).line.(*stream)
+	answered := 0
+	for !st.behind() { // as the reader does when it is asked to
+		n, err := st.net.Write(make([]byte, 1000))
+		if err != nil {
+			t.Fatal(err)
+		}
+		answered += n
+	}
+	got := make(chan int64)
+	go func() {
+		n, _ := io.CopyN(io.Discard, nc, int64(answered))
+		got <- n
+	}()
+	until(t, "there is room again", func() bool { s.advance(time.Second); return !st.behind() })
+	if n := wait(t, got); n != int64(answered) {
+		t.Errorf("%d of %d bytes came", n, answered)
 	}
 }

@@ -16,6 +16,7 @@ type still struct{ ups int }
 func (*still) begin()       {}
 func (s *still) wake()      { s.ups++ }
 func (*still) write([]byte) {}
+func (*still) behind() bool { return false }
 func (*still) proceed()     {}
 func (*still) hangUp()      {}
 

@@ -18,7 +18,7 @@ type stream struct {
 	conn
 	net   net.Conn
 	ws    *websocket.Conn
-	under unwaiting // net; nil: it may wait
+	under unwaiting // what TLS writes to; nil: writing may wait
 
 	awake chan struct{} // closed by proceed; nil: nobody waits; guarded by mu
 }
@@ -159,6 +159,9 @@ func (s *stream) wake() {
 	go s.writeAll()
 }
 
+// behind implements line. TLS answers some of what comes by itself.
+func (s *stream) behind() bool { return s.under != nil && s.under.behind() }
+
 // chunk is how much is written at once. Progress is noticed chunk by chunk: a
 // client that reads one chunk per WriteStall is slow, but not stuck.
 const chunk = 16 << 10
@@ -168,23 +171,40 @@ func (s *stream) write(buf []byte) {
 	for range turns {
 		s.mu.Lock()
 		b := s.outgoing(buf[:0:chunk])
+		if b == nil && s.behind() {
+			s.writing = true
+			s.waitForIt(0)
+		}
 		s.mu.Unlock()
 		if b == nil {
 			return
 		}
 		n, err := s.net.Write(b)
-		if err == nil && s.under.behind() {
-			s.mu.Lock()
-			if !s.ended { // so the reader is still counted
-				s.group.work.Add(1)
-				go s.writeOn(n)
-			}
-			s.mu.Unlock()
+		s.mu.Lock()
+		waits := err == nil && s.behind()
+		if waits {
+			s.waitForIt(n)
+		}
+		s.mu.Unlock()
+		if waits {
 			return
 		}
 		s.written(n, err)
 	}
 	s.group.writers.add(&s.conn)
+}
+
+// waitForIt gives a client that is slow a writer of its own: n bytes are on their
+// way. mu is held.
+func (s *stream) waitForIt(n int) {
+	if s.ended {
+		return
+	}
+	s.group.work.Add(1) // the reader is still counted: not from zero
+	go func() {
+		s.written(n, s.under.drain())
+		s.writeAll()
+	}()
 }
 
 var chunks = sync.Pool{New: func() any { b := make([]byte, 0, chunk); return &b }}
@@ -208,12 +228,6 @@ func (s *stream) writeAll() {
 		}
 		s.written(n, err)
 	}
-}
-
-// writeOn is the writer of a client that is slow: n bytes are on their way.
-func (s *stream) writeOn(n int) {
-	s.written(n, s.under.drain())
-	s.writeAll()
 }
 
 // written reports what a write did.

@@ -4,6 +4,7 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // writers write what waits, for all connections of a group whose line never
@@ -43,8 +44,11 @@ const (
 	// for what comes in than to write less at a time; but no round should take
 	// much longer than 6 ms.
 	laterShare = 1024
-	// share is how many one goroutine takes from a round at a time.
-	share = 16
+	// longRound is how long one goroutine writes alone in any case: frames may be
+	// large, or kernels slow.
+	longRound = 20 * time.Millisecond
+	// lot is how many one goroutine takes from a round at a time.
+	lot = 16
 	// turns is how often one connection reads or writes before the next has its
 	// turn.
 	turns = 4
@@ -81,20 +85,37 @@ func (w *writers) add(c *conn) {
 
 // run writes until the group stops.
 func (w *writers) run() {
-	buf := make([]byte, 0, writeMax)
 	for {
 		select {
 		case <-w.lead:
+			buf := writeBuffers.Get().(*[writeMax]byte)
 			for r, n := w.take(), firstShare; r != nil; r, n = w.take(), laterShare {
-				w.share(r, n)
-				r.write(buf)
+				w.write(r, n, buf[:0])
 			}
+			writeBuffers.Put(buf)
 		case r := <-w.help:
-			r.write(buf)
+			buf := writeBuffers.Get().(*[writeMax]byte)
+			for r.write(buf[:0]) {
+			}
+			r.leave()
+			writeBuffers.Put(buf)
 		case <-w.group.stop:
 			return
 		}
 	}
+}
+
+// write leads a round, of which each goroutine is to have n. If it takes long all
+// the same, everybody is asked.
+func (w *writers) write(r *round, n int, buf []byte) {
+	w.share(r, n)
+	for began, asked := time.Now(), false; r.write(buf); {
+		if !asked && time.Since(began) > longRound {
+			asked = true
+			w.share(r, lot)
+		}
+	}
+	r.leave()
 }
 
 // take begins a round with all that is on the list; nil when there is nobody:
@@ -117,7 +138,7 @@ func (w *writers) take() *round {
 // share asks for help with a round, where there is more than n to do for each. Who
 // is late finds nothing left.
 func (w *writers) share(r *round, n int) {
-	for range (len(r.list) - 1) / n {
+	for range (len(r.list) - int(r.at.Load()) - 1) / n {
 		r.users.Add(1)
 		select {
 		case w.help <- r:
@@ -138,11 +159,11 @@ func (w *writers) flush() {
 	}
 	w.writing = true
 	w.mu.Unlock()
+	buf := writeBuffers.Get().(*[writeMax]byte)
 	if r := w.take(); r != nil {
-		buf := writeBuffers.Get().(*[writeMax]byte)
-		r.write(buf[:0])
-		writeBuffers.Put(buf)
+		w.write(r, laterShare, buf[:0])
 	}
+	writeBuffers.Put(buf)
 	w.mu.Lock()
 	w.writing = len(w.list) > 0
 	wake := w.writing
@@ -154,8 +175,8 @@ func (w *writers) flush() {
 
 var writeBuffers = sync.Pool{New: func() any { return new([writeMax]byte) }}
 
-// round is one round of writing. Goroutines that share it take turns until all
-// of the list is taken; the last that leaves lets it be used again.
+// round is one round of writing. Goroutines that share it take lots until all of
+// the list is taken; the last that leaves lets it be used again.
 type round struct {
 	list  []*conn
 	at    atomic.Int64 // the first of the list that nobody has taken
@@ -164,18 +185,17 @@ type round struct {
 
 var rounds = sync.Pool{New: func() any { return new(round) }}
 
-func (r *round) write(buf []byte) {
-	for {
-		to := int(r.at.Add(share))
-		from := to - share
-		if from >= len(r.list) {
-			break
-		}
-		for _, c := range r.list[from:min(to, len(r.list))] {
-			c.line.write(buf)
-		}
+// write takes a lot of the round and writes it; false when all is taken.
+func (r *round) write(buf []byte) bool {
+	to := int(r.at.Add(lot))
+	from := to - lot
+	if from >= len(r.list) {
+		return false
 	}
-	r.leave()
+	for _, c := range r.list[from:min(to, len(r.list))] {
+		c.line.write(buf)
+	}
+	return true
 }
 
 func (r *round) leave() {
