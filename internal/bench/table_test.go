@@ -140,9 +140,11 @@ func TestTable(t *testing.T) {
 	var of []subject
 	for _, s := range strings.Split(*tableOnly, ",") {
 		for _, r := range strings.Split(*tableRooms, ",") {
-			if of = append(of, subject{s, r}); strings.HasPrefix(r, limited) && (s == "start" || scenarios[s].against != "") {
-				of = of[:len(of)-1] // it has no such thing
+			sc := scenarios[s]
+			if r == limited && sc.against != "" || strings.HasPrefix(r, limited) && (sc.tls || s == "start") {
+				continue // the limit has no such thing
 			}
+			of = append(of, subject{s, r})
 		}
 	}
 	rows := make(map[subject][]row)
@@ -190,7 +192,9 @@ func measure(t *testing.T, program string, s subject) (r row) {
 	case limitedRedis:
 		redis := redistest.Start(t)
 		redisPID = pidOf(t, redis)
-		servers = append(servers, startLimit(t, limitRedisEnv+"="+redis.Addr()))
+		for range map[bool]int{false: 1, true: 2}[sc.two] {
+			servers = append(servers, startLimit(t, limitRedisEnv+"="+redis.Addr()))
+		}
 	default:
 		redis := redistest.Start(t)
 		redisPID = pidOf(t, redis)
