@@ -183,6 +183,11 @@ func (r *run) resumed(e *bus.Entry, room *modelRoom, got *bus.Entered) error {
 		}
 		return nil
 	}
+	if !r.caps.ExactKeep && got.Recovered { // the oldest does not tell whether what was redacted before it is still known
+		for room.gone[floor-1] {
+			floor--
+		}
+	}
 	missed, recovered := room.resume(e, floor)
 	if got.Recovered != recovered {
 		return fmt.Errorf("recovered is %v, want %v", got.Recovered, recovered)
