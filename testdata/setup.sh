@@ -13,6 +13,7 @@ want haproxy haproxy
 want chromium chromium
 want node nodejs
 want npm npm
+want protoc protobuf-compiler
 [ -x /usr/bin/python3 ] && /usr/bin/python3 -c 'import websockets, grpc, google.protobuf' 2>/dev/null || need+=(python3 python3-websockets python3-grpcio python3-protobuf)
 
 if [ ${#need[@]} -gt 0 ]; then
@@ -22,9 +23,11 @@ if [ ${#need[@]} -gt 0 ]; then
   command -v apt-get >/dev/null || { echo "please install: ${need[*]}" >&2; exit 1; }
   $sudo apt-get update -qq
   # A packaged Redis that starts by itself is not what the tests talk to.
-  printf '#!/bin/sh\nexit 101\n' | $sudo tee /usr/sbin/policy-rc.d >/dev/null
-  $sudo chmod +x /usr/sbin/policy-rc.d
-  trap '$sudo rm -f /usr/sbin/policy-rc.d' EXIT
+  if [ ! -e /usr/sbin/policy-rc.d ]; then
+    printf '#!/bin/sh\nexit 101\n' | $sudo tee /usr/sbin/policy-rc.d >/dev/null
+    $sudo chmod +x /usr/sbin/policy-rc.d
+    trap '$sudo rm -f /usr/sbin/policy-rc.d' EXIT
+  fi
   DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -qq --no-install-recommends "${need[@]}" >/dev/null
 fi
 

@@ -223,7 +223,16 @@ func (s *server) dial(t testing.TB, d *websocket.Dialer) (*websocket.Conn, *peer
 	}
 	_ = res.Body.Close()
 	t.Cleanup(func() { _ = ws.Close() })
-	return ws, wait(t, s.conns)
+	p := wait(t, s.conns)
+	// The answer to the handshake is here before who wrote it has noted that, and
+	// a clock that only tests move may not go on meanwhile.
+	c := p.Conn.(*conn)
+	until(t, "the writer has finished", func() bool {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return !c.writing
+	})
+	return ws, p
 }
 
 // raw connects and hands over the bare connection, for frames that no client
