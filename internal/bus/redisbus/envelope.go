@@ -35,6 +35,8 @@ import (
 //	    len(member) " " len(reason) " " member reason user
 //	                                      a member came or went, after seq;
 //	                                      "-" and 0 in a room without history
+//	"v" version                           members came back of whom was never told
+//	                                      that they were gone
 const (
 	envelopeVersion = 1
 	envelopeHeader  = 30
@@ -184,7 +186,8 @@ func uvarint(s string) (v uint64, n int) {
 
 // frame is what came over a room's channel.
 type frame struct {
-	event *bus.Event
+	event   *bus.Event // nil: only the version of the member list is told
+	version uint64
 	// at is the event's own position where it is sequenced, else the position
 	// that precedes it, zero where that is not told.
 	at        bus.Position
@@ -210,6 +213,11 @@ func decodeFrame(room string, b []byte) (frame, error) {
 		}
 	case 'j', 'l':
 		f.event, f.at, err = decodeChange(kind, string(b[1:]))
+	case 'v':
+		if f.version, err = strconv.ParseUint(string(b[1:]), 10, 63); err != nil {
+			err = errForeign
+		}
+		return f, err
 	default:
 		return f, errForeign
 	}

@@ -59,6 +59,7 @@ func FuzzFrame(f *testing.F) {
 		"", "u", "e", "u" + envelope, "eabc 12 " + envelope, "e- 0 " + envelope, "j- 0 1 2 3 1 0 m{}", "labc 7 500 2 3 2 6 mmkicked{}",
 		"j- 0 1 2 3 18446744073709551615 1 x", "e" + strings.Repeat("9", 40) + " " + strings.Repeat("9", 40) + " ", "u" + envelope[:40],
 		"u\x02" + envelope[1:], "j- 0 1 2 3 9223372036854775807 9223372036854775807 x",
+		"v1700000000001", "v", "v-1", "v18446744073709551615",
 	} {
 		f.Add(s)
 	}
@@ -67,6 +68,12 @@ func FuzzFrame(f *testing.F) {
 		if err != nil {
 			if !errors.Is(err, errForeign) {
 				t.Fatal(err)
+			}
+			return
+		}
+		if s[0] == 'v' {
+			if fr.event != nil || fr.version > 1<<63-1 {
+				t.Fatalf("decoded %+v", fr)
 			}
 			return
 		}

@@ -29,9 +29,15 @@ var elsewhereReplies = []string{
 	"MOVED ", "ASK ", "TRYAGAIN ", "CLUSTERDOWN ", "READONLY ", "LOADING ", "MASTERDOWN ", "BUSY ", "EXECABORT ", "UNBLOCKED ",
 }
 
+// errDoubt is of a command that was sent several times and may have happened once.
+var errDoubt = errors.New("no answer at first")
+
 func fateOf(err error) fate {
 	if err == nil || errors.Is(err, redis.Nil) {
 		return done
+	}
+	if errors.Is(err, errDoubt) {
+		return unknown
 	}
 	var reply redis.Error
 	if errors.As(err, &reply) {

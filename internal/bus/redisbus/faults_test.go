@@ -415,6 +415,64 @@ func TestStreamGoneBack(t *testing.T) {
 	}
 }
 
+// TestStreamGoneBackUnseen: while an instance hears nothing the stream goes back
+// and, under the same epoch, on: to before where the instance is, to just there, or
+// beyond. Where it stands tells nothing then; what it was given last does.
+func TestStreamGoneBackUnseen(t *testing.T) {
+	t.Parallel()
+	for name, on := range map[string]int{"to before": 1, "beyond": 8} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := redistest.Start(t)
+			way := redistest.NewProxy(t, server.Addr())
+			a, b := start(t, redisbus.Options{URL: server.URL()}), start(t, redisbus.Options{URL: way.URL()})
+			b.subscribe("room", true)
+			f := newFates()
+			send := func(count int) []fate {
+				t.Helper()
+				f.mu.Lock()
+				before := len(f.list)
+				f.mu.Unlock()
+				for i := range count {
+					f.send(a, "room", fmt.Sprint(before+i), keep)
+				}
+				return storedOf(t, f.wait(t, before+count)[before:])
+			}
+			b.follows("room", send(10))
+			way.Blackhole()
+			meta := server.Do("--raw", "KEYS", "*:m:room")
+			server.Do("HSET", meta, "s", "5")
+			for seq := 6; seq <= 10; seq++ {
+				server.Do("XDEL", strings.Replace(meta, ":m:", ":s:", 1), fmt.Sprint(seq, "-0"))
+			}
+			server.Do("XSETID", strings.Replace(meta, ":m:", ":s:", 1), "5-0")
+			other := send(on)
+			way.Cut()
+			way.Heal()
+			eventually(t, "the loss and what came instead to be told", func() error {
+				var told []string
+				events := b.room("room")
+				for _, e := range events[min(10, len(events)):] {
+					switch {
+					case e.Kind == bus.Notice:
+						told = append(told, fmt.Sprint(e.Notice, e.From, "-", e.To))
+					case e.Kind == bus.Chat:
+						told = append(told, string(e.Body))
+					}
+				}
+				want := []string{fmt.Sprint(bus.NoticeLost, 6, "-", 10), fmt.Sprint(bus.NoticeEpoch, 0, "-", 5)}
+				for _, o := range other {
+					want = append(want, o.body)
+				}
+				if !slices.Equal(told, want) {
+					return fmt.Errorf("told %q, want %q", told, want)
+				}
+				return nil
+			})
+		})
+	}
+}
+
 // TestQueueIsBounded: with Redis frozen, Publish refuses once the bound is
 // reached, and Close ends in time.
 func TestQueueIsBounded(t *testing.T) {

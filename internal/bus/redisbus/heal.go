@@ -3,6 +3,7 @@ package redisbus
 import (
 	"context"
 	"crypto/rand"
+	"encoding/binary"
 	"fmt"
 	"strconv"
 	"sync"
@@ -46,6 +47,7 @@ type look struct {
 type seen struct {
 	bus.Position
 	version uint64
+	told    uint64 // version of the member list as it was delivered when Redis was asked
 	err     error
 }
 
@@ -199,15 +201,11 @@ func (h *healer) look(looks []look) error {
 	b := h.lane.bus
 	pipe := b.client.Pipeline()
 	cmds := make([]*redis.SliceCmd, len(looks))
-	owned, present := make([]*redis.BoolCmd, len(looks)), make([]*redis.BoolCmd, len(looks))
-	former := make([]string, len(looks))
+	musters := make([]*muster, len(looks))
 	for i, l := range looks {
 		cmds[i] = pipe.HMGet(b.ctx, b.keys.meta(l.room.name), "e", "s", "v")
 		if l.answer == nil {
-			if w, ok := b.witness(l.room.name); ok { // either may be lost without the other
-				owned[i], present[i] = pipe.SIsMember(b.ctx, w.owned, w.place), pipe.HExists(b.ctx, b.keys.presence(l.room.name), w.member)
-				former[i] = w.inc
-			}
+			musters[i] = newMuster(pipe, l.room)
 		}
 	}
 	_, err := pipe.Exec(b.ctx)
@@ -223,17 +221,14 @@ func (h *healer) look(looks []look) error {
 				s.Position = bus.Position{}
 			}
 		}
-		if missing(owned[i]) || missing(present[i]) {
-			b.log.Warn("a room's members were gone from redis; they are put back", "room", l.room.name)
-			b.hire(func() { b.putBack(l.room.name, former[i]) })
+		if m := musters[i]; m != nil {
+			s.told = m.told
+			m.end()
 		}
 		l.answered(s)
 	}
 	return err
 }
-
-// missing reports that Redis has answered with no.
-func missing(c *redis.BoolCmd) bool { return c != nil && c.Err() == nil && !c.Val() }
 
 func number(v any) uint64 {
 	switch v := v.(type) {
@@ -266,30 +261,25 @@ func (h *healer) readBack(r *room) error {
 	b := h.lane.bus
 	for b.ctx.Err() == nil {
 		r.mu.Lock()
-		at, conflict, gone := r.pos, r.conflict, r.gone
+		at, gone := r.pos, r.gone
 		r.spilled = false
 		r.mu.Unlock()
 		if gone {
 			return nil
 		}
-		if conflict != 0 {
-			if err := h.fork(r, at.Epoch, conflict); err != nil {
-				return err
-			}
-		}
 		now, err := h.read(r, at)
 		if err != nil {
 			return fmt.Errorf("reading back room %q: %w", r.name, err)
 		}
-		if now != nil && now.Epoch == at.Epoch && now.Seq < at.Seq {
-			if err := h.fork(r, at.Epoch, now.Seq+1); err != nil {
+		r.mu.Lock()
+		parted := r.parted(now, at)
+		whole := r.gone || parted == 0 && r.mend(now, at)
+		r.mu.Unlock()
+		if parted != 0 {
+			if err := h.fork(r, now.Epoch, parted); err != nil {
 				return err
 			}
-			continue
 		}
-		r.mu.Lock()
-		whole := r.gone || r.mend(now, at)
-		r.mu.Unlock()
 		if whole {
 			return nil
 		}
@@ -314,15 +304,16 @@ type state struct {
 	shared  int64 // last seq in common with the epoch that was asked for; -1: none
 	tombs   []uint64
 	events  []*bus.Event
-	covered uint64 // up to which it is complete
+	covered uint64      // up to which it is complete
+	before  []delivered // what it holds of the last ones before events
 }
 
 // read asks for what came after a position. A room that does not exist, or has
 // no epoch, is nil.
 func (h *healer) read(r *room, at bus.Position) (*state, error) {
 	b := h.lane.bus
-	v, err := b.scripts.heal.Run(b.ctx, b.client, []string{b.keys.meta(r.name)}, at.Epoch, at.Seq, healMax).Slice()
-	if err != nil || len(v) < 7 {
+	v, err := b.scripts.heal.Run(b.ctx, b.client, []string{b.keys.meta(r.name)}, at.Epoch, at.Seq, healMax, recentMax).Slice()
+	if err != nil || len(v) < 8 {
 		return nil, err
 	}
 	s := &state{}
@@ -338,6 +329,12 @@ func (h *healer) read(r *room, at bus.Position) (*state, error) {
 	s.covered = s.Seq
 	if len(pairs) == 2*healMax {
 		s.covered = number(pairs[len(pairs)-2])
+	}
+	names, _ := v[7].([]any)
+	for i := 0; i+1 < len(names); i += 2 {
+		if id, _ := names[i+1].(string); len(id) == 8 {
+			s.before = append(s.before, delivered{number(names[i]), binary.BigEndian.Uint64([]byte(id))})
+		}
 	}
 	return s, nil
 }
@@ -370,6 +367,9 @@ func (h *healer) tellMembers(r *room) error {
 	if !b.roster.listed(r.name) {
 		return nil
 	}
+	r.mu.Lock()
+	told := r.version
+	r.mu.Unlock()
 	page, err := b.page(b.ctx, r.name, 0, bus.MembersListed)
 	if err != nil {
 		return err
@@ -377,7 +377,10 @@ func (h *healer) tellMembers(r *room) error {
 	here := b.roster.here(r.name)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.gone || page.Version <= r.version {
+	if page.Version != 0 && page.Version < told {
+		r.listWentBack()
+	}
+	if r.gone || page.Version < r.version || page.Version == r.version && !r.relist {
 		return nil
 	}
 	if page.Count < here { // Redis has lost some: they are put back first
@@ -385,7 +388,7 @@ func (h *healer) tellMembers(r *room) error {
 		b.rooms.soon(r)
 		return nil
 	}
-	r.version = page.Version
+	r.version, r.listed, r.relist = page.Version, page.Version, false
 	b.handler.Deliver(&bus.Event{
 		Kind: bus.Resync, Room: r.name, Time: time.Now().UnixMilli(),
 		Members: page.Members, Count: page.Count, Version: page.Version,

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -31,6 +32,9 @@ type lease struct {
 	inc     string
 	renewed time.Time // when the key was last seen alive
 	trouble error
+
+	strays  atomic.Bool // there may be members of a former incarnation
+	fetched atomic.Bool // somebody puts them back
 
 	// Below belongs to the goroutine of run.
 	contact time.Time            // last pass without an error
@@ -127,8 +131,11 @@ func (l *lease) pass(now time.Time) error {
 		if err := l.take(l.ctx); err != nil {
 			return err
 		}
-		b.hire(func() { b.putBack("", inc) })
+		l.strays.Store(true)
 		clear(l.absent)
+	}
+	if l.strays.Load() && l.fetched.CompareAndSwap(false, true) {
+		b.hire(l.fetch)
 	}
 	l.mu.Lock()
 	l.renewed, l.trouble = now, nil
@@ -220,17 +227,30 @@ func (l *lease) reap(inc string, parts []int) error {
 	return nil
 }
 
-// putBack enters again, without a word, who was present by a former
-// incarnation, in one room or in all.
-func (b *Bus) putBack(room, former string) {
-	list := b.roster.pick(room, func(rec *record) bool { return rec.present.here() && rec.owed == nil && rec.inc == former })
+// fetch puts the members of former incarnations back. As long as there were any,
+// the next pass looks again: some may have failed, and some may have been entered
+// or put back meanwhile by an incarnation that was over before they were.
+func (l *lease) fetch() {
+	defer l.fetched.Store(false)
+	l.strays.Store(false)
+	now := l.incarnation()
+	if l.bus.putBack("", func(rec *record) bool { return rec.inc != now }) > 0 {
+		l.strays.Store(true)
+	}
+}
+
+// putBack enters again, without a word, who is present from here and lost, in one
+// room or in all, and returns how many it tried.
+func (b *Bus) putBack(room string, lost func(*record) bool) int {
+	is := func(rec *record) bool { return rec.present.here() && rec.owed == nil && lost(rec) }
+	list := b.roster.pick(room, is)
 	const side = 8
 	var wg sync.WaitGroup
 	queue := make(chan who)
 	for range min(side, len(list)) {
 		wg.Go(func() {
 			for w := range queue {
-				b.putBackOne(w, former)
+				b.putBackOne(w, is)
 			}
 		})
 	}
@@ -242,24 +262,25 @@ func (b *Bus) putBack(room, former string) {
 	}
 	close(queue)
 	wg.Wait()
+	return len(list)
 }
 
-func (b *Bus) putBackOne(w who, former string) {
+func (b *Bus) putBackOne(w who, is func(*record) bool) {
 	rec, err := b.roster.take(b.ctx, w.room, w.member)
 	if err != nil {
 		return
 	}
 	defer b.roster.release(rec)
-	if !rec.present.here() || rec.owed != nil || rec.inc != former {
+	if !is(rec) || rec.inc == "" || b.ready(w.room) != nil {
 		return
 	}
 	now := b.lease.incarnation()
 	err = b.again(b.ctx, w.room, func() error {
-		_, _, err := b.runEnter(b.ctx, rec.present.entry(w.room, w.member), now, "", former)
+		_, _, err := b.runEnter(b.ctx, rec.present.entry(w.room, w.member), now, "", rec.inc)
 		return err
 	})
 	if err != nil {
-		// A later comparison of the room finds it missing.
+		// The next pass of the lease, or a comparison of the room, finds it again.
 		b.stats.Errors.Add(1)
 		b.log.Warn("a member could not be put back yet", "room", w.room, "error", err)
 		return

@@ -53,7 +53,10 @@ func (r *room) see(s seen, compared bool) {
 			r.behind = 0
 		}
 	}
-	if r.unseen != 0 && r.unseen > r.version {
+	if s.version != 0 && s.version < s.told {
+		r.listWentBack()
+	}
+	if r.relist || r.unseen != 0 && r.unseen > r.version {
 		r.lane.healer.resync(r)
 	}
 	r.unseen = 0
@@ -67,9 +70,8 @@ func (r *room) see(s seen, compared bool) {
 	}
 }
 
-// alerted is how often a room is compared in short order after its epoch has
-// changed. Redis may have lost who is in it, and each instance finds out and puts
-// its own members back for itself, without a word.
+// alerted is how often a room is compared in short order after Redis may have lost
+// who is in it.
 const alerted = 10
 
 // release delivers what was held while the room was not placed.
@@ -95,6 +97,36 @@ func (r *room) release() {
 type piece struct {
 	from, upTo uint64
 	event      *bus.Event // nil: lost
+}
+
+// parted is the first seq under which the stream as it was read holds another
+// message than was delivered, or none: it went back without a sign, and maybe on
+// since. 0: it did not.
+func (r *room) parted(now *state, at bus.Position) (seq uint64) {
+	lower := func(to uint64) {
+		if seq == 0 || to < seq {
+			seq = to
+		}
+	}
+	if now == nil {
+		return 0
+	}
+	if now.Epoch == at.Epoch {
+		if now.Seq < at.Seq {
+			lower(now.Seq + 1)
+		}
+		if r.conflict != 0 {
+			lower(r.conflict)
+		}
+	}
+	if r.recent != nil {
+		for _, is := range now.before {
+			if was := r.recent[is.seq%recentMax]; was.seq == is.seq && was.id != is.id {
+				lower(is.seq)
+			}
+		}
+	}
+	return seq
 }
 
 // mend brings the room from a position up to what was read, and as far beyond
@@ -183,13 +215,19 @@ func (r *room) settle(epoch string) bool {
 func (r *room) newEpoch(now *state) {
 	old := r.pos
 	shared := uint64(max(now.shared, 0))
+	if r.recent != nil {
+		for i := range r.recent {
+			if r.recent[i].seq > shared {
+				r.recent[i] = delivered{}
+			}
+		}
+	}
 	r.pos = bus.Position{Epoch: now.Epoch, Seq: min(old.Seq, shared)}
-	r.version = 0
+	r.version, r.listed = 0, 0
 	if old.Epoch == "" {
 		return
 	}
-	r.alert = alerted
-	r.lane.bus.rooms.soon(r)
+	r.watchMembers()
 	to := shared
 	if now.shared < 0 {
 		to = old.Seq // of an epoch that is not known any more, all that came here

@@ -17,14 +17,27 @@ import (
 // failure is told: a connection that breaks is no reason to refuse.
 const attempts = 3
 
-// again runs f until it succeeds, fails for good or has failed often enough.
+// again runs f, a command that may be repeated, until it succeeds, fails for good
+// or has failed often enough. Where any attempt may have happened, so may all of
+// it: that the last one certainly did not is no comfort.
 func (b *Bus) again(ctx context.Context, room string, f func() error) error {
 	return b.lane(room).again(ctx, f)
 }
 
 func (l *lane) again(ctx context.Context, f func() error) error {
+	var doubt error
 	for n := 1; ; n++ {
 		err := f()
+		switch fateOf(err) {
+		case done:
+			return err
+		case unknown:
+			doubt = err
+		default:
+			if doubt != nil {
+				err = fmt.Errorf("%w: %w; then %w", errDoubt, doubt, err)
+			}
+		}
 		if n == attempts || !transient(ctx, err) || l.ready() != nil {
 			return err
 		}

@@ -30,18 +30,25 @@ type room struct {
 	placed   bool         // pos is known
 	pos      bus.Position // up to which all was delivered; no epoch: from before the first
 	version  uint64       // of the member list, as last delivered
+	listed   uint64       // likewise, as a whole
+	relist   bool         // a whole list is owed, whatever its version
 	healing  bool         // something is missing before what is held
 	held     []frame
 	heldSize int
-	spilled  bool           // too much was held: what was let go is to be read back as well
-	conflict uint64         // seq that came with two ids: the epoch is to be forked there
-	tried    string         // epoch of a held frame for which was looked already
-	unseen   uint64         // version of the member list that a comparison found ahead
-	alert    int            // comparisons in short order that are still to come
-	behind   uint64         // seq that a comparison found ahead
-	recent   *[16]delivered // where seq modulo 16 says; nil: of none yet
+	spilled  bool                  // too much was held: what was let go is to be read back as well
+	conflict uint64                // seq that came with two ids: the epoch is to be forked there
+	tried    string                // epoch of a held frame for which was looked already
+	unseen   uint64                // version of the member list that a comparison found ahead
+	alert    int                   // comparisons in short order that are still to come
+	doubtful bool                  // all members that are present from here are to be looked for
+	behind   uint64                // seq that a comparison found ahead
+	recent   *[recentMax]delivered // where seq modulo 16 says; nil: of none yet
 	gone     bool
 }
+
+// recentMax is of how many messages a room remembers which they were: a stream that
+// went back under the same epoch is found out by them.
+const recentMax = 16
 
 // delivered remembers which message had a seq.
 type delivered struct{ seq, id uint64 }
@@ -52,6 +59,8 @@ func (r *room) take(f frame) {
 	defer r.mu.Unlock()
 	switch {
 	case r.gone:
+	case f.event == nil:
+		r.membersChanged(f.version)
 	case !r.keeps:
 		r.deliver(f.event)
 	case r.healing || !r.placed:
@@ -110,17 +119,54 @@ func (r *room) deliver(e *bus.Event) {
 		r.pos = e.Position
 		if r.keeps {
 			if r.recent == nil {
-				r.recent = new([16]delivered)
+				r.recent = new([recentMax]delivered)
 			}
 			r.recent[e.Seq%uint64(len(r.recent))] = delivered{e.Seq, shortID(e.ID)}
 		}
 	case e.Kind == bus.Joined || e.Kind == bus.Left:
-		if e.Version <= r.version {
+		if e.Version <= r.listed {
 			return // a member list that was told meanwhile has it
+		}
+		if e.Version <= r.version {
+			r.listWentBack()
 		}
 		r.version = e.Version
 	}
 	r.bus.handler.Deliver(e)
+}
+
+// listWentBack is called when Redis has lost changes of the member list that were
+// delivered, as a failover may: who is here is looked for there, and the list told.
+func (r *room) listWentBack() {
+	r.version, r.listed = 0, 0
+	r.relist = true
+	r.watchMembers()
+}
+
+// watchMembers has all members that are present from here looked for, and the room
+// compared in short order for a while: other instances find out, and put their own
+// members back, each for itself.
+func (r *room) watchMembers() {
+	r.doubtful, r.alert = true, alerted
+	r.bus.rooms.soon(r)
+}
+
+// doubt has all members that are present from here looked for at the next
+// comparison, where all is true.
+func (r *room) doubt(all bool) {
+	r.mu.Lock()
+	r.doubtful = r.doubtful || all
+	r.mu.Unlock()
+}
+
+// membersChanged takes the word that the member list has changed and that nobody is
+// told of it in particular, which is of many members at once as a rule. So it is
+// looked at when that is over.
+func (r *room) membersChanged(version uint64) {
+	if version > r.version {
+		r.alert = max(r.alert, 2)
+		r.bus.rooms.soon(r)
+	}
 }
 
 // hold keeps a frame until what precedes it was read back. Beyond the bound all

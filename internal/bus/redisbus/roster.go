@@ -2,7 +2,6 @@ package redisbus
 
 import (
 	"context"
-	"strconv"
 	"sync"
 	"time"
 
@@ -212,26 +211,4 @@ func (ro *roster) pick(room string, f func(*record) bool) []who {
 		add(l.members)
 	}
 	return list
-}
-
-// witness is one member that is present in a room from here, to be looked for in
-// Redis: where it is missing, all are.
-type witness struct {
-	owned, place string // the set of what its incarnation owns, and its name in there
-	member, inc  string
-}
-
-func (b *Bus) witness(room string) (w witness, ok bool) {
-	ro := &b.roster
-	ro.mu.Lock()
-	defer ro.mu.Unlock()
-	for _, rec := range ro.members(room) {
-		if rec.present.here() && rec.owed == nil && !rec.busy { // nothing about it is on its way
-			return witness{
-				owned: b.keys.partition[partitionOf(room)] + "i:" + rec.inc, place: strconv.Itoa(len(room)) + ":" + room + rec.member,
-				member: rec.member, inc: rec.inc,
-			}, true
-		}
-	}
-	return w, false
 }

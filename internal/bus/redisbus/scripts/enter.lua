@@ -97,6 +97,8 @@ if first then
   -- Who comes back after a flush was never told to have left, who was reaped was.
   if not back or redis.call('EXISTS', P .. 'd:' .. former) == 1 then
     announce('j', ROOM, MEMBER, m, count, version, '', now)
+  elseif listed == 1 then
+    redis.call(PUBLISH, key('c', ROOM), 'v' .. version)
   end
 end
 

@@ -1,8 +1,9 @@
 -- Reads what an instance missed. ARGV: 1 epoch and 2 seq it stands at, 3 events
--- at most. Replies {} when the room has no epoch, else {epoch, seq, version,
--- shared (-1: nothing in common), oldest held or 0, {redacted seqs before the
--- first event}, {seq, envelope}}; events begin after min(seq, shared), or at
--- the beginning.
+-- at most, 4 how many of those before are named. Replies {} when the room has no
+-- epoch, else {epoch, seq, version, shared (-1: nothing in common), oldest held or
+-- 0, {redacted seqs before the first event}, {seq, envelope}, {seq, end of id}};
+-- events begin after min(seq, shared), or at the beginning, and those that are
+-- named end there.
 local ROOM = string.sub(KEYS[1], PREFIX + 3)
 local meta = redis.call('HMGET', KEYS[1], 'e', 's', 'v', 'f')
 if not meta[1] then return {} end
@@ -15,4 +16,12 @@ for _, entry in ipairs(redis.call('XRANGE', key('s', ROOM), from + 1, '+', 'COUN
   events[#events + 1] = entry[2][2]
 end
 local head = events[1] or tonumber(meta[2]) + 1
-return {meta[1], meta[2], meta[3] or '0', shared or -1, oldest(ROOM), tombs(ROOM, from + 1, head - 1), events}
+local names = {}
+if from > 0 then
+  local first = math.max(1, from - ARGV[4] + 1)
+  for _, entry in ipairs(redis.call('XRANGE', key('s', ROOM), first, from)) do
+    names[#names + 1] = seq_of(entry)
+    names[#names + 1] = string.sub(entry[2][2], 15, 22) -- envelope.go
+  end
+end
+return {meta[1], meta[2], meta[3] or '0', shared or -1, oldest(ROOM), tombs(ROOM, from + 1, head - 1), events, names}

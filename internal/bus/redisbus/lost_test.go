@@ -1,0 +1,199 @@
+package redisbus_test
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/wsrelay/relay/internal/bus"
+	"github.com/wsrelay/relay/internal/bus/redisbus"
+	"github.com/wsrelay/relay/internal/bus/redisbus/redistest"
+)
+
+// seldom is quick, but for comparisons that come by themselves: whatever is put
+// right was found in another way.
+func seldom() redisbus.Options {
+	o := redisbus.Options{Timings: quick}
+	o.Timings.Compare = time.Hour
+	return o
+}
+
+func through(url string, o redisbus.Options) redisbus.Options {
+	o.URL = url
+	return o
+}
+
+// shown is the list of members as a client has it, who is told all that the
+// instance is.
+func (n *instance) shown(room string, list ...string) []string {
+	for _, e := range n.room(room) {
+		switch e.Kind {
+		case bus.Joined:
+			list = append(list, e.Sender.Member)
+		case bus.Left:
+			list = slices.DeleteFunc(list, func(m string) bool { return m == e.Sender.Member })
+		case bus.Resync:
+			list = nil
+			for _, u := range e.Members {
+				list = append(list, strings.Trim(strings.TrimPrefix(string(u), `{"id":`), `"}`))
+			}
+		}
+	}
+	slices.Sort(list)
+	return list
+}
+
+func (n *instance) awaitShown(room string, want ...string) {
+	n.t.Helper()
+	want = slices.Sorted(slices.Values(want))
+	eventually(n.t, "the list of members to be told", func() error {
+		if got := n.shown(room); !slices.Equal(got, want) {
+			return fmt.Errorf("%v are shown, want %v", got, want)
+		}
+		return nil
+	})
+}
+
+// TestMembersThatCannotBePutBackAtOnce: the ones whom Redis refused when the
+// instance put all back are tried again, without a comparison that finds them.
+func TestMembersThatCannotBePutBackAtOnce(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	a := startWith(t, through(server.URL(), seldom()))
+	var rooms []string
+	for i := range 10 {
+		rooms = append(rooms, fmt.Sprint("room-", i))
+		enter(t, a, rooms[i], "m")
+	}
+	spoilt := server.Do("--raw", "KEYS", "*:m:"+rooms[3])
+	server.Do("EVAL", "redis.call('FLUSHALL') redis.call('SET', KEYS[1], 'no hash')", "1", spoilt)
+	present := func() (n int) {
+		for _, room := range rooms {
+			if page, err := a.Members(t.Context(), room, "", 10); err == nil {
+				n += page.Count
+			}
+		}
+		return n
+	}
+	eventually(t, "all but one to be back", func() error {
+		if n := present(); n != 9 {
+			return fmt.Errorf("%d are", n)
+		}
+		return nil
+	})
+	server.Do("DEL", spoilt)
+	eventually(t, "the last one to be back", func() error {
+		if n := present(); n != 10 {
+			return fmt.Errorf("%d are", n)
+		}
+		return nil
+	})
+}
+
+// TestWhoComesBackWithoutAWordIsShown: after a flush members are put back of whom
+// nobody was told that they were gone. Who asked in between has a list without
+// them, and is told the whole one; in a plain room too.
+func TestWhoComesBackWithoutAWordIsShown(t *testing.T) {
+	t.Parallel()
+	for name, keep := range map[string]bus.Retention{"with history": keep, "plain": {}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := redistest.Start(t)
+			way := redistest.NewProxy(t, server.Addr())
+			a, b := startWith(t, through(way.URL(), seldom())), startWith(t, through(server.URL(), seldom()))
+			in := func(n *instance, member string) *bus.Entered {
+				t.Helper()
+				e := entry("room", member)
+				e.Retention = keep
+				at, err := n.Enter(t.Context(), e)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return at
+			}
+			for _, n := range []*instance{a, b} {
+				n.subscribe("room", keep.Kept())
+			}
+			in(a, "far")
+			in(b, "near")
+			b.awaitShown("room", "far", "near")
+			way.Blackhole() // so that it cannot put back what is lost now
+			server.Do("FLUSHALL")
+			if at := in(b, "late"); len(at.Members) > 2 {
+				t.Errorf("the one that cannot be known yet is listed: %s", at.Members)
+			}
+			way.Cut()
+			way.Heal()
+			for _, n := range []*instance{a, b} {
+				n.awaitShown("room", "far", "late", "near")
+			}
+			for _, e := range b.room("room") {
+				if e.Kind == bus.Left {
+					t.Errorf("%s was told to have left", e.Sender.Member)
+				}
+			}
+		})
+	}
+}
+
+// TestAFewMembersAreLost: a failover lost the last who came, and others came
+// since. They are found, put back and shown, though most of the room is there.
+func TestAFewMembersAreLost(t *testing.T) {
+	t.Parallel()
+	for name, after := range map[string]int{"nobody came since": 0, "fewer came since": 1, "more came since": 3} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := redistest.Start(t)
+			o := through(server.URL(), seldom())
+			if after == 0 {
+				o.Timings.Compare = quick.Compare // nothing is heard: it has to be looked for
+			}
+			a, b := startWith(t, o), startWith(t, o)
+			for _, n := range []*instance{a, b} {
+				n.subscribe("room", false)
+			}
+			var want []string
+			in := func(n *instance, member string) {
+				t.Helper()
+				e := entry("room", member)
+				e.Retention = bus.Retention{}
+				if _, err := n.Enter(t.Context(), e); err != nil {
+					t.Fatal(err)
+				}
+				want = append(want, member)
+			}
+			for i := range 20 {
+				in(a, fmt.Sprint("m", 10+i))
+			}
+			in(a, "lost1")
+			in(a, "lost2")
+			b.awaitShown("room", want...)
+			server.Do("EVAL", forget, "0", "lost1", "lost2")
+			for i := range after {
+				in(b, fmt.Sprint("since", i))
+			}
+			eventually(t, "the lost ones to be back", func() error {
+				page, err := a.Members(t.Context(), "room", "", 100)
+				if err == nil && page.Count != len(want) {
+					err = fmt.Errorf("%d members", page.Count)
+				}
+				return err
+			})
+			for _, n := range []*instance{a, b} {
+				n.awaitShown("room", want...)
+			}
+		})
+	}
+}
+
+// forget takes members out of a room as if they had never come.
+const forget = `
+local function one(pattern) return redis.call('KEYS', pattern)[1] end
+for _, m in ipairs(ARGV) do
+  redis.call('HDEL', one('*:p:room'), m)
+  redis.call('ZREM', one('*:o:room'), m)
+  redis.call('SREM', one('*}:i:*'), '4:room' .. m)
+  redis.call('HINCRBY', one('*:m:room'), 'v', -1)
+end`
