@@ -3,7 +3,6 @@ package gateway
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"net/http/httptest"
 	"runtime"
 	"strings"
@@ -12,13 +11,8 @@ import (
 
 	"github.com/gorilla/websocket"
 
-	"github.com/wsrelay/relay/auth"
 	"github.com/wsrelay/relay/internal/bus"
-	"github.com/wsrelay/relay/internal/bus/membus"
-	"github.com/wsrelay/relay/internal/gateway/door"
 	"github.com/wsrelay/relay/internal/gateway/socket"
-	"github.com/wsrelay/relay/internal/room"
-	"github.com/wsrelay/relay/internal/room/policy"
 )
 
 // A message is encoded and framed once. What it takes for one receiver more, from
@@ -26,7 +20,8 @@ import (
 func TestADeliveryAllocatesNothingPerReceiver(t *testing.T) {
 	const few, many = 10, 210
 	at := func(members int) float64 {
-		g, rooms := occupied(t, members)
+		g := occupied(t, members)
+		rooms := g.opt.Rooms
 		e := &bus.Event{
 			Kind: bus.Chat, Room: "r", ID: bus.NewMessageID(), Sender: bus.Sender{Member: "other", User: []byte(`{"id":"other"}`), Conn: "c-other"},
 			Body: []byte(`"hello"`),
@@ -58,22 +53,9 @@ func TestADeliveryAllocatesNothingPerReceiver(t *testing.T) {
 
 // occupied is a gateway with a room r in which so many sit, each on a socket of
 // its own that nobody reads.
-func occupied(t *testing.T, members int) (*Gateway, *room.Registry) {
+func occupied(t *testing.T, members int) *Gateway {
 	t.Helper()
-	set, problems := policy.Compile([]policy.Spec{{Match: "*", Create: "anyone", Join: "anyone"}})
-	if problems != nil {
-		t.Fatal(problems)
-	}
-	log := slog.New(slog.DiscardHandler)
-	var store bus.Bus = membus.New(membus.Options{})
-	rooms := room.New(room.Options{Bus: store, Rules: room.Rules{Policies: set}, Log: log})
-	if err := store.Start(t.Context(), rooms); err != nil {
-		t.Fatal(err)
-	}
-	g := New(Options{Instance: "i", Rooms: rooms, Sockets: socket.NewGroup(nil), Log: log, Endpoints: []*Endpoint{{
-		Path: "/ws", Auth: auth.NewChain(auth.NewAnonymous(auth.AnonymousOptions{Name: "guests"})), Door: door.New(door.Options{}),
-		Socket: socket.Options{PingEvery: time.Hour}, RoomsPerConnection: 1,
-	}}})
+	g, _ := inMemory(t, nil, socket.NewGroup(nil))
 	srv := httptest.NewServer(g)
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
@@ -82,9 +64,6 @@ func occupied(t *testing.T, members int) (*Gateway, *room.Registry) {
 			t.Errorf("drain: %v", err)
 		}
 		srv.Close()
-		if err := store.Close(ctx); err != nil {
-			t.Errorf("closing the bus: %v", err)
-		}
 	})
 	for n := range members {
 		ws, res, err := websocket.DefaultDialer.DialContext(t.Context(), "ws"+strings.TrimPrefix(srv.URL, "http")+"/ws", nil)
@@ -104,5 +83,5 @@ func occupied(t *testing.T, members int) (*Gateway, *room.Registry) {
 			said = string(b)
 		}
 	}
-	return g, rooms
+	return g
 }

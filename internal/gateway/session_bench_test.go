@@ -30,22 +30,28 @@ func (lineless) Pause()                       {}
 func (l lineless) Resume()                    { l.resumed <- struct{}{} }
 
 // inMemory is a gateway over a bus in memory whose rooms let everybody in.
-func inMemory(b *testing.B, history *policy.History) (*Gateway, *Endpoint) {
-	b.Helper()
+func inMemory(t testing.TB, history *policy.History, sockets *socket.Group) (*Gateway, *Endpoint) {
+	t.Helper()
 	set, problems := policy.Compile([]policy.Spec{{Match: "*", Create: "anyone", Join: "anyone", Settings: policy.Settings{History: history}}})
 	if problems != nil {
-		b.Fatal(problems)
+		t.Fatal(problems)
 	}
 	log := slog.New(slog.DiscardHandler)
 	var store bus.Bus = membus.New(membus.Options{})
 	rooms := room.New(room.Options{Bus: store, Rules: room.Rules{Policies: set}, Log: log})
-	if err := store.Start(b.Context(), rooms); err != nil {
-		b.Fatal(err)
+	if err := store.Start(t.Context(), rooms); err != nil {
+		t.Fatal(err)
 	}
-	b.Cleanup(func() { _ = store.Close(context.Background()) })
-	return New(Options{Instance: "i", Rooms: rooms, Log: log}), &Endpoint{
+	t.Cleanup(func() {
+		if err := store.Close(context.Background()); err != nil {
+			t.Errorf("closing the bus: %v", err)
+		}
+	})
+	ep := &Endpoint{
 		Path: "/ws", Auth: auth.NewChain(auth.NewAnonymous(auth.AnonymousOptions{Name: "guests"})), Door: door.New(door.Options{}),
+		Socket: socket.Options{PingEvery: time.Hour}, RoomsPerConnection: 1,
 	}
+	return New(Options{Instance: "i", Rooms: rooms, Sockets: sockets, Log: log, Endpoints: []*Endpoint{ep}}), ep
 }
 
 // joined is the session of somebody in a room.
@@ -73,7 +79,7 @@ func chatOf(room string) []byte {
 func BenchmarkChat(b *testing.B) {
 	for name, history := range map[string]*policy.History{"plain": nil, "history": {Keep: 100, For: time.Hour}} {
 		b.Run(name, func(b *testing.B) {
-			g, ep := inMemory(b, history)
+			g, ep := inMemory(b, history, nil)
 			s, request := joined(b, g, ep, "r", "ann"), chatOf("r")
 			b.ReportAllocs()
 			for b.Loop() {
@@ -90,7 +96,7 @@ func BenchmarkGrowth(b *testing.B) {
 	const members = 10
 	for _, sockets := range []int{1_000, 10_000, 50_000} {
 		b.Run(fmt.Sprint(sockets), func(b *testing.B) {
-			g, ep := inMemory(b, nil)
+			g, ep := inMemory(b, nil, nil)
 			var speakers []*session
 			var requests [][]byte
 			for i := range sockets {
