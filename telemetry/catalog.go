@@ -69,6 +69,8 @@ const (
 	BusSignalsDropped
 	BusReaped
 	BusReborn
+	BusMissing
+	BusLeftovers
 
 	Reloads
 	ReloadOK
@@ -163,6 +165,8 @@ func catalog() [metrics]Definition {
 		BusSignalsDropped: {"relay.bus.signals.dropped", Counter, "{signal}", "Signals replaced by newer ones, or dropped.", nil, nil, nil},
 		BusReaped:         {"relay.bus.reaped", Counter, "{instance}", "Other instances found dead, whose members were taken out.", nil, nil, nil},
 		BusReborn:         {"relay.bus.reborn", Counter, "{event}", "Times this instance found its lease gone.", nil, nil, nil},
+		BusMissing:        {"relay.bus.members.missing", Counter, "{member}", "Members of this instance that Redis had lost, and that were put back.", nil, nil, nil},
+		BusLeftovers:      {"relay.bus.members.leftover", Counter, "{member}", "Members who had left this instance and were in Redis still, and were taken out.", nil, nil, nil},
 
 		Reloads:    {"relay.config.reloads", Counter, "{reload}", "Reloads by result: ok, error.", []string{"result"}, nil, nil},
 		ReloadOK:   {"relay.config.last_reload.ok", Gauge, "", "1 where the last reload, or the start, was good.", nil, nil, nil},

@@ -209,6 +209,8 @@ func bindRedis(m *telemetry.Metrics, s *redisbus.Stats) {
 	m.Func(telemetry.BusSignalsDropped, s.Signals.Load)
 	m.Func(telemetry.BusReaped, s.Reaped.Load)
 	m.Func(telemetry.BusReborn, s.Reborn.Load)
+	m.Func(telemetry.BusMissing, s.Missing.Load)
+	m.Func(telemetry.BusLeftovers, s.Leftover.Load)
 }
 
 func (a *App) bindFilters(m *telemetry.Metrics) {

@@ -17,8 +17,8 @@
 // A room knows where in its stream it stands. What does not follow is held
 // until the healer (heal.go) has read back what is missing. Presence
 // (presence.go) is written by scripts, which those who come and go at once share
-// round trips for (calls.go), and noted here (roster.go), so that it can be put
-// back after a flush; lease.go says who is alive. Sanctions (sanctions.go) are
+// round trips for (calls.go), and noted here (roster.go), so that what Redis loses
+// of it can be put back (audit.go); lease.go says who is alive. Sanctions (sanctions.go) are
 // copied whole to every instance, and kept up by pushes.
 package redisbus
 
@@ -64,6 +64,7 @@ type Bus struct {
 	rooms     rooms
 	roster    roster
 	lease     lease
+	audit     audit
 	sanctions sanctions
 
 	handler   bus.Handler  // set by Start, before any goroutine
@@ -115,6 +116,7 @@ func New(o Options) (*Bus, error) {
 	b.rooms.init(b)
 	b.roster.init()
 	b.lease.init(b)
+	b.audit.init(b)
 	b.lanes = append(b.lanes, newLane(b, b.keys.partition[0]))
 	if b.sharded {
 		for _, base := range b.keys.partition[1:] {
@@ -156,6 +158,7 @@ func (b *Bus) Start(ctx context.Context, h bus.Handler) error {
 	b.lease.start()
 	b.wg.Go(b.tick)
 	b.wg.Go(b.sweep)
+	b.wg.Go(b.audit.run)
 	if err := b.lanes[0].await(ctx); err != nil {
 		return fmt.Errorf("waiting for a message to come round through Redis (%s): %w", b.where, err)
 	}

@@ -378,8 +378,10 @@ func TestStreamGoneBack(t *testing.T) {
 	meta := server.Do("--raw", "KEYS", "*:m:room")
 	stream := strings.Replace(meta, ":m:", ":s:", 1)
 	server.Do("HSET", meta, "s", "5")
-	server.Do("XTRIM", stream, "MAXLEN", "0")
-	server.Do("DEL", stream)
+	for seq := 6; seq <= 10; seq++ {
+		server.Do("XDEL", stream, fmt.Sprint(seq, "-0"))
+	}
+	server.Do("XSETID", stream, "5-0")
 	after := send(1)[0]
 	eventually(t, "the loss to be told", func() error {
 		var epoch, lost bool
@@ -416,12 +418,23 @@ func TestStreamGoneBack(t *testing.T) {
 }
 
 // TestStreamGoneBackUnseen: while an instance hears nothing the stream goes back
-// and, under the same epoch, on: to before where the instance is, to just there, or
-// beyond. Where it stands tells nothing then; what it was given last does.
+// and, under the same epoch, on, to before or beyond where the instance is. Where
+// the stream stands tells little then; the messages that were delivered last do, or
+// that none of them is there. (Where it stands as before, nothing is looked at.)
 func TestStreamGoneBackUnseen(t *testing.T) {
 	t.Parallel()
-	for name, on := range map[string]int{"to before": 1, "beyond": 8} {
-		t.Run(name, func(t *testing.T) {
+	const back = 5
+	for _, c := range []struct {
+		name             string
+		before, on, from int
+	}{
+		{"to before", 10, 1, 6},
+		{"beyond", 10, 8, 6},
+		{"far back", 40, 0, 1},
+		{"far back, and to before", 40, 8, 1},
+		{"far back, and beyond", 40, 36, 1},
+	} {
+		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			server := redistest.Start(t)
 			way := redistest.NewProxy(t, server.Addr())
@@ -430,6 +443,9 @@ func TestStreamGoneBackUnseen(t *testing.T) {
 			f := newFates()
 			send := func(count int) []fate {
 				t.Helper()
+				if count == 0 {
+					return nil
+				}
 				f.mu.Lock()
 				before := len(f.list)
 				f.mu.Unlock()
@@ -438,31 +454,32 @@ func TestStreamGoneBackUnseen(t *testing.T) {
 				}
 				return storedOf(t, f.wait(t, before+count)[before:])
 			}
-			b.follows("room", send(10))
+			first := send(c.before)
+			b.follows("room", first)
 			way.Blackhole()
 			meta := server.Do("--raw", "KEYS", "*:m:room")
-			server.Do("HSET", meta, "s", "5")
-			for seq := 6; seq <= 10; seq++ {
-				server.Do("XDEL", strings.Replace(meta, ":m:", ":s:", 1), fmt.Sprint(seq, "-0"))
+			stream := strings.Replace(meta, ":m:", ":s:", 1)
+			server.Do("HSET", meta, "s", fmt.Sprint(back))
+			for seq := back + 1; seq <= c.before; seq++ {
+				server.Do("XDEL", stream, fmt.Sprint(seq, "-0"))
 			}
-			server.Do("XSETID", strings.Replace(meta, ":m:", ":s:", 1), "5-0")
-			other := send(on)
+			server.Do("XSETID", stream, fmt.Sprint(back, "-0"))
+			want := []string{fmt.Sprint(bus.NoticeLost, c.from, "-", c.before), fmt.Sprint(bus.NoticeEpoch, 0, "-", c.from-1)}
+			for _, f := range slices.Concat(first[c.from-1:back], send(c.on)) {
+				want = append(want, f.body)
+			}
 			way.Cut()
 			way.Heal()
 			eventually(t, "the loss and what came instead to be told", func() error {
 				var told []string
 				events := b.room("room")
-				for _, e := range events[min(10, len(events)):] {
+				for _, e := range events[min(c.before, len(events)):] {
 					switch {
 					case e.Kind == bus.Notice:
 						told = append(told, fmt.Sprint(e.Notice, e.From, "-", e.To))
 					case e.Kind == bus.Chat:
 						told = append(told, string(e.Body))
 					}
-				}
-				want := []string{fmt.Sprint(bus.NoticeLost, 6, "-", 10), fmt.Sprint(bus.NoticeEpoch, 0, "-", 5)}
-				for _, o := range other {
-					want = append(want, o.body)
 				}
 				if !slices.Equal(told, want) {
 					return fmt.Errorf("told %q, want %q", told, want)

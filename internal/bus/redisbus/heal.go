@@ -201,16 +201,20 @@ func (h *healer) look(looks []look) error {
 	b := h.lane.bus
 	pipe := b.client.Pipeline()
 	cmds := make([]*redis.SliceCmd, len(looks))
-	musters := make([]*muster, len(looks))
+	owned, present := make([]*redis.BoolCmd, len(looks)), make([]*redis.BoolCmd, len(looks))
+	told := make([]uint64, len(looks))
 	for i, l := range looks {
 		cmds[i] = pipe.HMGet(b.ctx, b.keys.meta(l.room.name), "e", "s", "v")
 		if l.answer == nil {
-			musters[i] = newMuster(pipe, l.room)
+			told[i] = l.room.toldVersion()
+			if w, ok := b.witness(l.room.name); ok { // either may be lost without the other
+				owned[i], present[i] = pipe.SIsMember(b.ctx, w.owned, w.place), pipe.HExists(b.ctx, b.keys.presence(l.room.name), w.member)
+			}
 		}
 	}
 	_, err := pipe.Exec(b.ctx)
 	for i, l := range looks {
-		var s seen
+		s := seen{told: told[i]}
 		if v, cerr := cmds[i].Result(); cerr != nil {
 			s.err = unavailable(cerr)
 		} else {
@@ -221,13 +225,18 @@ func (h *healer) look(looks []look) error {
 				s.Position = bus.Position{}
 			}
 		}
-		if m := musters[i]; m != nil {
-			s.told = m.told
-			m.end()
+		if missing(owned[i]) || missing(present[i]) {
+			b.audit.ask(partitionOf(l.room.name))
 		}
 		l.answered(s)
 	}
 	return err
+}
+
+// missing reports that Redis has answered with no.
+func missing(c redis.Cmder) bool {
+	is, _ := c.(*redis.BoolCmd)
+	return is != nil && is.Err() == nil && !is.Val()
 }
 
 func number(v any) uint64 {
@@ -249,6 +258,8 @@ func (l look) answered(s seen) {
 		l.room.see(s, l.answer == nil)
 	case l.resumed:
 		l.room.lane.healer.heal(l.room) // which tries until it can be done
+	case l.answer == nil:
+		l.room.unseeable()
 	}
 	if l.answer != nil {
 		l.answer <- s // has room for it
@@ -360,38 +371,18 @@ func (b *Bus) decodeStored(room, epoch string, pairs []any) (events []*bus.Event
 	return events, whole
 }
 
-// tellMembers tells a room in use who is in it, if the list has changed since
-// it was last told.
+// tellMembers tells a room in use who is in it, if any change of the list was not
+// told.
 func (h *healer) tellMembers(r *room) error {
 	b := h.lane.bus
 	if !b.roster.listed(r.name) {
 		return nil
 	}
-	r.mu.Lock()
-	told := r.version
-	r.mu.Unlock()
+	told, here := r.toldVersion(), b.roster.here(r.name)
 	page, err := b.page(b.ctx, r.name, 0, bus.MembersListed)
 	if err != nil {
 		return err
 	}
-	here := b.roster.here(r.name)
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if page.Version != 0 && page.Version < told {
-		r.listWentBack()
-	}
-	if r.gone || page.Version < r.version || page.Version == r.version && !r.relist {
-		return nil
-	}
-	if page.Count < here { // Redis has lost some: they are put back first
-		r.alert = alerted
-		b.rooms.soon(r)
-		return nil
-	}
-	r.version, r.listed, r.relist = page.Version, page.Version, false
-	b.handler.Deliver(&bus.Event{
-		Kind: bus.Resync, Room: r.name, Time: time.Now().UnixMilli(),
-		Members: page.Members, Count: page.Count, Version: page.Version,
-	})
+	r.list(page, min(here, b.roster.here(r.name)), told)
 	return nil
 }

@@ -27,6 +27,8 @@ func (d *told) Deliver(e *bus.Event) {
 		fmt.Fprintf(d, "join:%d", e.Version)
 	case e.Kind == bus.Signal:
 		d.WriteString("signal")
+	case e.Kind == bus.Resync:
+		fmt.Fprintf(d, "list:%d", e.Version)
 	default:
 		fmt.Fprintf(d, "%s%d", e.Epoch, e.Seq)
 	}
@@ -177,5 +179,63 @@ func TestHeldIsBounded(t *testing.T) {
 	r.spilled = false
 	if !r.mend(stream("a", 7, 3, 4, 5, 6, 7), r.pos) || d.String() != "a2 a3 a4 a5 a6 a7" {
 		t.Errorf("told %q", d)
+	}
+}
+
+// TestAHoleInTheMemberList: each change of the list adds one to its version. Where
+// one is missing, the list is told as a whole, and one that was read before what
+// was delivered since is not.
+func TestAHoleInTheMemberList(t *testing.T) {
+	r, d := testRoom(t, bus.Position{Epoch: "a", Seq: 1})
+	b := r.bus
+	b.roster.rooms[r.name] = &roll{room: r.name, members: map[string]*record{"m": {member: "m", busy: true, present: presence{terms: &terms{listed: true}}}}}
+	owed := func() bool {
+		was := r.lane.healer.queued[r]
+		delete(r.lane.healer.queued, r)
+		return was
+	}
+	look := func(version uint64) { r.see(seen{Position: r.pos, version: version, told: r.version}, true) }
+	join := func(version uint64) { r.take(joinAfter("a", 1, version)) }
+	join(11)
+	join(12)
+	look(12)
+	look(13) // which is on its way
+	join(13)
+	look(13)
+	look(13)
+	if owed() || r.whole != 13 {
+		t.Errorf("whole up to %d, or a list is owed without reason", r.whole)
+	}
+	join(15) // 14 was not told, or got lost
+	look(15)
+	if owed() {
+		t.Error("a list at once, though 14 may be on its way")
+	}
+	look(15)
+	if !owed() {
+		t.Error("no list, though 14 is missing")
+	}
+	tell := func(version uint64) {
+		t.Helper()
+		r.list(bus.MemberPage{Version: version, Count: 1}, 1, 13)
+	}
+	tell(14)
+	if d.String() != "join:11 join:12 join:13 join:15" || r.alert == 0 {
+		t.Errorf("told %q, alert %d", d, r.alert)
+	}
+	tell(15)
+	join(15)
+	join(16)
+	if d.String() != "join:11 join:12 join:13 join:15 list:15 join:16" || r.whole != 16 {
+		t.Errorf("told %q, whole up to %d", d, r.whole)
+	}
+	join(17)
+	join(16) // of a Redis that lost the last two
+	if r.version != 16 || r.whole != 0 || !b.audit.asked[partitionOf(r.name)] {
+		t.Errorf("at %d, whole up to %d", r.version, r.whole)
+	}
+	tell(16)
+	if d.String() != "join:11 join:12 join:13 join:15 list:15 join:16 join:17 join:16 list:16" || r.whole != 16 {
+		t.Errorf("told %q, whole up to %d", d, r.whole)
 	}
 }

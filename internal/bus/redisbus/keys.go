@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/fnv"
+	"strconv"
+	"strings"
 )
 
 // Keys and channels.
@@ -78,6 +80,22 @@ func partitionOf(room string) int {
 func (k *keys) meta(room string) string { return k.partition[partitionOf(room)] + "m:" + room }
 
 func (k *keys) presence(room string) string { return k.partition[partitionOf(room)] + "p:" + room }
+
+// owned is the set of an incarnation's members in a partition, by their places.
+func (k *keys) owned(part int, inc string) string { return k.partition[part] + "i:" + inc }
+
+// placeOf names a member of a room where members of many rooms are: presence.lua.
+func placeOf(room, member string) string { return strconv.Itoa(len(room)) + ":" + room + member }
+
+// parsePlace takes apart what placeOf made.
+func parsePlace(place string) (room, member string, ok bool) {
+	digits, rest, _ := strings.Cut(place, ":")
+	n, err := strconv.Atoi(digits)
+	if err != nil || n < 0 || n > len(rest) {
+		return "", "", false
+	}
+	return rest[:n], rest[n:], true
+}
 
 func (k *keys) channel(room string) string { return k.partition[partitionOf(room)] + "c:" + room }
 

@@ -234,23 +234,28 @@ func (l *lease) fetch() {
 	defer l.fetched.Store(false)
 	l.strays.Store(false)
 	now := l.incarnation()
-	if l.bus.putBack("", func(rec *record) bool { return rec.inc != now }) > 0 {
+	is := func(rec *record) bool { return rec.inc != now }
+	list := l.bus.roster.pick(func(rec *record) bool { return rec.stays() && is(rec) })
+	if len(list) > 0 {
+		l.bus.putBack(list, is)
 		l.strays.Store(true)
 	}
 }
 
-// putBack enters again, without a word, who is present from here and lost, in one
-// room or in all, and returns how many it tried.
-func (b *Bus) putBack(room string, lost func(*record) bool) int {
-	is := func(rec *record) bool { return rec.present.here() && rec.owed == nil && lost(rec) }
-	list := b.roster.pick(room, is)
+// putBack enters members again, without a word, who stay and for whom lost holds
+// when it is their turn. It reports that none failed.
+func (b *Bus) putBack(list []who, lost func(*record) bool) bool {
 	const side = 8
 	var wg sync.WaitGroup
+	var failed atomic.Int64
 	queue := make(chan who)
 	for range min(side, len(list)) {
 		wg.Go(func() {
 			for w := range queue {
-				b.putBackOne(w, is)
+				if err := b.putBackOne(w, lost); err != nil {
+					b.stats.Errors.Add(1)
+					failed.Add(1)
+				}
 			}
 		})
 	}
@@ -262,28 +267,32 @@ func (b *Bus) putBack(room string, lost func(*record) bool) int {
 	}
 	close(queue)
 	wg.Wait()
-	return len(list)
+	if n := failed.Load(); n > 0 {
+		b.log.Warn("members could not be put back yet", "count", n)
+	}
+	return failed.Load() == 0
 }
 
-func (b *Bus) putBackOne(w who, is func(*record) bool) {
+func (b *Bus) putBackOne(w who, lost func(*record) bool) error {
 	rec, err := b.roster.take(b.ctx, w.room, w.member)
 	if err != nil {
-		return
+		return err
 	}
 	defer b.roster.release(rec)
-	if !is(rec) || rec.inc == "" || b.ready(w.room) != nil {
-		return
+	if !rec.stays() || rec.inc == "" || !lost(rec) {
+		return nil
+	}
+	if err := b.ready(w.room); err != nil {
+		return err
 	}
 	now := b.lease.incarnation()
 	err = b.again(b.ctx, w.room, func() error {
 		_, _, err := b.runEnter(b.ctx, rec.present.entry(w.room, w.member), now, "", rec.inc)
 		return err
 	})
-	if err != nil {
-		// The next pass of the lease, or a comparison of the room, finds it again.
-		b.stats.Errors.Add(1)
-		b.log.Warn("a member could not be put back yet", "room", w.room, "error", err)
-		return
+	if err == nil {
+		b.stats.Missing.Add(1)
+		b.roster.set(rec, rec.present, now, nil)
 	}
-	b.roster.set(rec, rec.present, now, nil)
+	return err
 }

@@ -1,6 +1,8 @@
 package redisbus_test
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -126,9 +128,25 @@ func TestWhoComesBackWithoutAWordIsShown(t *testing.T) {
 			}
 			way.Cut()
 			way.Heal()
+			eventually(t, "the far one to be back", func() error {
+				page, err := b.Members(t.Context(), "room", "", 10)
+				if err == nil && page.Count != 3 {
+					err = fmt.Errorf("%d members", page.Count)
+				}
+				return err
+			})
+			in(b, "last") // whose coming is told, and is no sign that all before is known
 			for _, n := range []*instance{a, b} {
-				n.awaitShown("room", "far", "late", "near")
+				n.awaitShown("room", "far", "last", "late", "near")
 			}
+			eventually(t, "the late one to be shown the far one", func() error {
+				for _, e := range b.room("room") {
+					if e.Kind == bus.Resync && strings.Contains(string(bytes.Join(e.Members, nil)), `"far"`) {
+						return nil
+					}
+				}
+				return errors.New("it is not")
+			})
 			for _, e := range b.room("room") {
 				if e.Kind == bus.Left {
 					t.Errorf("%s was told to have left", e.Sender.Member)
@@ -138,8 +156,63 @@ func TestWhoComesBackWithoutAWordIsShown(t *testing.T) {
 	}
 }
 
-// TestAFewMembersAreLost: a failover lost the last who came, and others came
-// since. They are found, put back and shown, though most of the room is there.
+// TestAServerWithoutItsLastWrites: what a failover or a restart loses of members is
+// found out at once, whatever came since: who came last is put back, and who left
+// last leaves.
+func TestAServerWithoutItsLastWrites(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	o := through(server.URL(), seldom())
+	o.Timings.Lease = time.Minute // it is not the lease that notices
+	way := redistest.NewProxy(t, server.Addr())
+	a, b := startWith(t, through(way.URL(), o)), startWith(t, o)
+	in := func(n *instance, member string) {
+		t.Helper()
+		e := entry("room", member)
+		e.Retention = bus.Retention{}
+		if _, err := n.Enter(t.Context(), e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, n := range []*instance{a, b} {
+		n.subscribe("room", false)
+	}
+	want := []string{"last-1", "last-2", "since-1", "since-2", "since-3", "since-4"}
+	for i := range 20 {
+		m := fmt.Sprint("m", 10+i)
+		in(a, m)
+		want = append(want, m)
+	}
+	in(a, "left")
+	server.Do("SAVE")
+	if err := a.Leave(t.Context(), &bus.Leaving{Room: "room", Member: "left"}); err != nil {
+		t.Fatal(err)
+	}
+	in(a, "last-1")
+	in(a, "last-2")
+	b.awaitShown("room", append(slices.Clone(want[6:]), "last-1", "last-2")...)
+	way.Refuse()
+	server.Kill()
+	server.Up()
+	eventually(t, "the way to redis", b.Health)
+	for i := range 4 { // as many as were lost, so that the versions tell nothing
+		in(b, fmt.Sprint("since-", 1+i))
+	}
+	way.Heal()
+	for _, n := range []*instance{a, b} {
+		eventually(t, "the members to be those who are here", func() error {
+			page, err := n.Members(t.Context(), "room", "", 100)
+			if err == nil && page.Count != len(want) {
+				err = fmt.Errorf("%d members", page.Count)
+			}
+			return err
+		})
+		n.awaitShown("room", want...)
+	}
+}
+
+// TestAFewMembersAreLost: the same without a sign of it but in the versions of the
+// list, for who hears the next changes or compares.
 func TestAFewMembersAreLost(t *testing.T) {
 	t.Parallel()
 	for name, after := range map[string]int{"nobody came since": 0, "fewer came since": 1, "more came since": 3} {

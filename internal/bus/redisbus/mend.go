@@ -56,11 +56,11 @@ func (r *room) see(s seen, compared bool) {
 	if s.version != 0 && s.version < s.told {
 		r.listWentBack()
 	}
-	if r.relist || r.unseen != 0 && r.unseen > r.version {
+	if r.unseen > r.whole {
 		r.lane.healer.resync(r)
 	}
 	r.unseen = 0
-	if s.version > r.version && (r.version != 0 || r.alert > 0) {
+	if s.version > r.whole && (r.version != 0 || r.owed || r.alert > 0) {
 		r.unseen = s.version
 		r.lane.bus.rooms.soon(r)
 	}
@@ -68,6 +68,32 @@ func (r *room) see(s seen, compared bool) {
 		r.alert--
 		r.lane.bus.rooms.soon(r)
 	}
+}
+
+// list takes the members as they were read, where so many are present from here,
+// and told was the version of the list as delivered before.
+func (r *room) list(page bus.MemberPage, here int, told uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if page.Version != 0 && page.Version < told {
+		r.listWentBack()
+	}
+	switch {
+	case r.gone || page.Version <= r.whole:
+		return
+	case page.Version < r.version: // it lacks what was delivered since
+		r.alert = max(r.alert, 2)
+		r.bus.rooms.soon(r)
+		return
+	case page.Count < here: // Redis has lost some: they are put back first
+		r.watchMembers()
+		return
+	}
+	r.version, r.whole, r.listed, r.owed = page.Version, page.Version, page.Version, false
+	r.bus.handler.Deliver(&bus.Event{
+		Kind: bus.Resync, Room: r.name, Time: time.Now().UnixMilli(),
+		Members: page.Members, Count: page.Count, Version: page.Version,
+	})
 }
 
 // alerted is how often a room is compared in short order after Redis may have lost
@@ -101,19 +127,21 @@ type piece struct {
 
 // parted is the first seq under which the stream as it was read holds another
 // message than was delivered, or none: it went back without a sign, and maybe on
-// since. 0: it did not.
+// since. 0: it did not. It is 1 where nothing is left by which to tell.
 func (r *room) parted(now *state, at bus.Position) (seq uint64) {
+	if now == nil {
+		return 0
+	}
 	lower := func(to uint64) {
 		if seq == 0 || to < seq {
 			seq = to
 		}
 	}
-	if now == nil {
-		return 0
-	}
+	unsure, agreed := false, false
 	if now.Epoch == at.Epoch {
 		if now.Seq < at.Seq {
 			lower(now.Seq + 1)
+			unsure = at.Seq-now.Seq >= recentMax
 		}
 		if r.conflict != 0 {
 			lower(r.conflict)
@@ -121,10 +149,18 @@ func (r *room) parted(now *state, at bus.Position) (seq uint64) {
 	}
 	if r.recent != nil {
 		for _, is := range now.before {
-			if was := r.recent[is.seq%recentMax]; was.seq == is.seq && was.id != is.id {
+			switch was := r.recent[is.seq%recentMax]; {
+			case was.seq != is.seq: // it was not delivered here, or too long ago
+			case was.id == is.id:
+				agreed = true
+			default:
 				lower(is.seq)
+				unsure = true
 			}
 		}
+	}
+	if unsure && !agreed {
+		return 1
 	}
 	return seq
 }
@@ -223,11 +259,10 @@ func (r *room) newEpoch(now *state) {
 		}
 	}
 	r.pos = bus.Position{Epoch: now.Epoch, Seq: min(old.Seq, shared)}
-	r.version, r.listed = 0, 0
 	if old.Epoch == "" {
 		return
 	}
-	r.watchMembers()
+	r.listWentBack()
 	to := shared
 	if now.shared < 0 {
 		to = old.Seq // of an epoch that is not known any more, all that came here

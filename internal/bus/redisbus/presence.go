@@ -87,9 +87,12 @@ func (b *Bus) enter(ctx context.Context, e *bus.Entry) (*bus.Entered, error) {
 	})
 	switch {
 	case fateOf(err) == unknown:
+		if before.here() { // if it was not, the presence is still the former incarnation's
+			b.stray(rec, noted, inc, nil)
+		}
 		return nil, failure(err) // present or not, a Leave puts it right
 	case err != nil, refusal != nil:
-		b.roster.set(rec, before, inc, owed)
+		b.stray(rec, before, inc, owed)
 		if err != nil {
 			return nil, failure(err)
 		}
@@ -99,6 +102,14 @@ func (b *Bus) enter(ctx context.Context, e *bus.Entry) (*bus.Entered, error) {
 		b.rooms.born(e.Room, entered.Epoch)
 	}
 	return entered, nil
+}
+
+// stray notes what is so, for an incarnation that may be a former one by now.
+func (b *Bus) stray(rec *record, present presence, inc string, owed *bus.Leaving) {
+	b.roster.set(rec, present, inc, owed)
+	if present.here() && inc != b.lease.incarnation() {
+		b.lease.strays.Store(true)
+	}
 }
 
 // createToken tells a repeated create from another: by its key, or where it has
@@ -228,9 +239,11 @@ func (b *Bus) pay(ctx context.Context, rec *record) error {
 		return err
 	}
 	l := rec.owed
+	// Whoever was put back without an answer may be the present incarnation's already.
+	now := b.lease.incarnation()
 	err := b.again(ctx, rec.roll.room, func() error {
 		return b.lane(rec.roll.room).calls.run(ctx, b.scripts.leave, b.keys.meta(rec.roll.room),
-			rec.member, rec.inc, max(0, l.Grace.Milliseconds()), l.Reason).Err()
+			rec.member, rec.inc, now, max(0, l.Grace.Milliseconds()), l.Reason).Err()
 	})
 	if err != nil {
 		return unavailable(err)
@@ -256,7 +269,7 @@ func (b *Bus) sweep() {
 }
 
 func (b *Bus) payAll() {
-	for _, w := range b.roster.pick("", func(rec *record) bool { return rec.owed != nil }) {
+	for _, w := range b.roster.pick(func(rec *record) bool { return rec.owed != nil }) {
 		if b.ctx.Err() != nil || b.ready(w.room) != nil {
 			continue
 		}

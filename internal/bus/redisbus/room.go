@@ -30,8 +30,9 @@ type room struct {
 	placed   bool         // pos is known
 	pos      bus.Position // up to which all was delivered; no epoch: from before the first
 	version  uint64       // of the member list, as last delivered
-	listed   uint64       // likewise, as a whole
-	relist   bool         // a whole list is owed, whatever its version
+	whole    uint64       // likewise, up to which no change of it is missing
+	listed   uint64       // likewise, as last told as a whole
+	owed     bool         // a whole list is to be told, whatever comes before it
 	healing  bool         // something is missing before what is held
 	held     []frame
 	heldSize int
@@ -40,7 +41,6 @@ type room struct {
 	tried    string                // epoch of a held frame for which was looked already
 	unseen   uint64                // version of the member list that a comparison found ahead
 	alert    int                   // comparisons in short order that are still to come
-	doubtful bool                  // all members that are present from here are to be looked for
 	behind   uint64                // seq that a comparison found ahead
 	recent   *[recentMax]delivered // where seq modulo 16 says; nil: of none yet
 	gone     bool
@@ -130,6 +130,10 @@ func (r *room) deliver(e *bus.Event) {
 		if e.Version <= r.version {
 			r.listWentBack()
 		}
+		// Each change adds one. After a hole, the next comparison has the whole list told.
+		if e.Version == r.whole+1 || r.version == 0 && !r.owed {
+			r.whole = e.Version
+		}
 		r.version = e.Version
 	}
 	r.bus.handler.Deliver(e)
@@ -138,32 +142,46 @@ func (r *room) deliver(e *bus.Event) {
 // listWentBack is called when Redis has lost changes of the member list that were
 // delivered, as a failover may: who is here is looked for there, and the list told.
 func (r *room) listWentBack() {
-	r.version, r.listed = 0, 0
-	r.relist = true
+	r.forgetList()
 	r.watchMembers()
+}
+
+// forgetList takes the member list that was told for that of another time.
+func (r *room) forgetList() {
+	r.version, r.whole, r.listed = 0, 0, 0
+	r.owed = true
 }
 
 // watchMembers has all members that are present from here looked for, and the room
 // compared in short order for a while: other instances find out, and put their own
 // members back, each for itself.
 func (r *room) watchMembers() {
-	r.doubtful, r.alert = true, alerted
+	r.bus.audit.ask(partitionOf(r.name))
+	r.alert = alerted
 	r.bus.rooms.soon(r)
 }
 
-// doubt has all members that are present from here looked for at the next
-// comparison, where all is true.
-func (r *room) doubt(all bool) {
+// toldVersion is that of the member list as last delivered.
+func (r *room) toldVersion() uint64 {
 	r.mu.Lock()
-	r.doubtful = r.doubtful || all
-	r.mu.Unlock()
+	defer r.mu.Unlock()
+	return r.version
+}
+
+// unseeable is called when a comparison failed.
+func (r *room) unseeable() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.alert > 0 {
+		r.bus.rooms.soon(r)
+	}
 }
 
 // membersChanged takes the word that the member list has changed and that nobody is
 // told of it in particular, which is of many members at once as a rule. So it is
 // looked at when that is over.
 func (r *room) membersChanged(version uint64) {
-	if version > r.version {
+	if version > r.whole {
 		r.alert = max(r.alert, 2)
 		r.bus.rooms.soon(r)
 	}

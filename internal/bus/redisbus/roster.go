@@ -176,39 +176,64 @@ func (ro *roster) listed(room string) bool {
 	return false
 }
 
+// stays reports that the member is present from here, as far as is known.
+func (rec *record) stays() bool { return rec.present.here() && rec.owed == nil }
+
+// settled reports that Redis was told so, and nothing about the member is on its
+// way. The roster is locked.
+func (rec *record) settled() bool { return rec.stays() && !rec.busy }
+
 // here counts the members of a room that are present from here.
 func (ro *roster) here(room string) (n int) {
 	ro.mu.Lock()
 	defer ro.mu.Unlock()
 	for _, rec := range ro.members(room) {
-		if rec.present.here() && rec.owed == nil {
+		if rec.settled() {
 			n++
 		}
 	}
 	return n
 }
 
+// knows reports whether there is a record of the member.
+func (ro *roster) knows(room, member string) bool {
+	ro.mu.Lock()
+	defer ro.mu.Unlock()
+	return ro.members(room)[member] != nil
+}
+
 // who identifies a record without holding it.
 type who struct{ room, member string }
 
-// pick lists those for whom f holds, in all rooms or one.
-func (ro *roster) pick(room string, f func(*record) bool) []who {
+// pick lists those for whom f holds.
+func (ro *roster) pick(f func(*record) bool) (list []who) {
 	ro.mu.Lock()
 	defer ro.mu.Unlock()
-	var list []who
-	add := func(members map[string]*record) {
-		for _, rec := range members {
+	for _, l := range ro.rooms {
+		for _, rec := range l.members {
 			if f(rec) {
 				list = append(list, who{rec.roll.room, rec.member})
 			}
 		}
 	}
-	if room != "" {
-		add(ro.members(room))
-		return list
-	}
-	for _, l := range ro.rooms {
-		add(l.members)
-	}
 	return list
+}
+
+// witness is one member that is present in a room from here, to be looked for in
+// Redis: where it is missing, others are, and the audit finds out who.
+type witness struct {
+	owned, place string // the set of what its incarnation owns, and its name in there
+	member       string
+}
+
+func (b *Bus) witness(room string) (w witness, ok bool) {
+	ro := &b.roster
+	ro.mu.Lock()
+	defer ro.mu.Unlock()
+	for _, rec := range ro.members(room) {
+		if rec.settled() {
+			return witness{b.keys.owned(partitionOf(room), rec.inc), placeOf(room, rec.member), rec.member}, true
+		}
+	}
+	return w, false
 }

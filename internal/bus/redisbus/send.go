@@ -368,8 +368,9 @@ func (p *publisher) connect() (err error) {
 	if p.conn != nil && p.conn.stale {
 		if err := p.conn.identify(); err != nil {
 			p.hangUp()
-		} else {
+		} else if p.conn.ids != p.ids { // and was a replica meanwhile, maybe
 			p.ids = p.conn.ids
+			p.lane.bus.audit.askLane(p.lane)
 		}
 	}
 	if p.conn != nil {
@@ -383,6 +384,7 @@ func (p *publisher) connect() (err error) {
 	if p.ids != "" {
 		p.lane.bus.stats.Reconnects.Add(1)
 		if p.conn.ids != p.ids {
+			p.lane.bus.audit.askLane(p.lane)
 			p.lane.receiver.hangUp(errors.New("the primary has changed"))
 		}
 	}

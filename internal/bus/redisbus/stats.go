@@ -25,6 +25,8 @@ type Stats struct {
 	Errors     atomic.Int64 // commands that failed for another reason than the caller's
 	Reaped     atomic.Int64 // incarnations of others found dead
 	Reborn     atomic.Int64 // times this instance found its lease gone
+	Missing    atomic.Int64 // members put back that Redis had lost
+	Leftover   atomic.Int64 // members taken out who had left, and were in Redis still
 
 	probe atomic.Int64
 }

@@ -73,7 +73,7 @@ local function disown(room, member, inc, reason, now)
   for _, o in ipairs(m[5]) do
     if o[1] == inc then found = o else owners[#owners + 1] = o end
   end
-  if not found then return end
+  if not found or not reason and found[3] == 0 then return end -- it came back
   if found[3] > 0 then ungrace(inc, room, member) end
   disclaim(inc, room, member)
   m[5] = owners
