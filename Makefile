@@ -40,6 +40,8 @@ reliability:
 reliability-more:
 	ulimit -n "$$(ulimit -Hn)"; $(GO) test ./internal/verify -run 'TestTwoFaultsAtOnce|TestACrowd|TestReconnectStorm|TestTheLast|TestNoGhost' -v -timeout 1h \
 		-faults.mix 10m -faults.seed 0 -crowd 2000 -storm 5000 $(if $(TLS),-faults.tls)
+	ulimit -n "$$(ulimit -Hn)"; $(GO) test ./internal/bus/redisbus -run 'TestContract/Random|TestChaos' -parallel 1 -v -timeout 1h \
+		-bustest.seed 0 -bustest.ops 10000 -chaos.seed 0 -chaos.for 2m
 
 # What docs/performance.md reports: a relay, a Redis and the load share this machine, so leave it alone meanwhile.
 .PHONY: bench profile

@@ -32,7 +32,7 @@ import (
 )
 
 var (
-	seedFlag = flag.Uint64("bustest.seed", 0, "seed of the random bus test; 0: a new one each run")
+	seedFlag = flag.Uint64("bustest.seed", 1, "seed of the random bus test; 0: a new one each run")
 	opsFlag  = flag.Int("bustest.ops", 2000, "operations of the random bus test")
 )
 

@@ -28,7 +28,7 @@ func TestMain(m *testing.M) {
 // quick are timings that let a test see what takes long in life.
 var quick = redisbus.Timings{
 	Lease: time.Second, Probe: 50 * time.Millisecond, Silence: 2 * time.Second, Linger: 200 * time.Millisecond,
-	Compare: 400 * time.Millisecond, Sweep: 50 * time.Millisecond, GiveUp: 3 * time.Second, Dial: 600 * time.Millisecond, Reply: 600 * time.Millisecond,
+	Compare: 400 * time.Millisecond, Sweep: 50 * time.Millisecond, GiveUp: 3 * time.Second, Dial: 1500 * time.Millisecond, Reply: 1500 * time.Millisecond,
 }
 
 // maxSanctions is a bound that the suite can reach.
