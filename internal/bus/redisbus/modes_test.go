@@ -19,7 +19,7 @@ func TestContractOnCluster(t *testing.T) {
 	bustest.Run(t, func(t testing.TB, count int) *bustest.Backend {
 		n++
 		b := &bustest.Backend{}
-		o := redisbus.Options{Cluster: cluster.Addrs(), Prefix: fmt.Sprint("test", n), MaxSanctions: maxSanctions}
+		o := redisbus.Options{Timings: steady, Cluster: cluster.Addrs(), Prefix: fmt.Sprint("test", n), MaxSanctions: maxSanctions}
 		b.Another = func() bus.Bus { return newBus(t, o) }
 		for range count {
 			b.Instances = append(b.Instances, b.Another())
@@ -57,8 +57,8 @@ func TestContractOnSentinels(t *testing.T) {
 		n++
 		b := &bustest.Backend{}
 		o := redisbus.Options{
-			Sentinel: &redisbus.Sentinel{Master: set.Name, Addrs: set.Addrs()},
-			Prefix:   fmt.Sprint("test", n), MaxSanctions: maxSanctions,
+			Timings: steady, Sentinel: &redisbus.Sentinel{Master: set.Name, Addrs: set.Addrs()},
+			Prefix: fmt.Sprint("test", n), MaxSanctions: maxSanctions,
 		}
 		b.Another = func() bus.Bus { return newBus(t, o) }
 		for range count {

@@ -142,14 +142,9 @@ func (r *room) deliver(e *bus.Event) {
 // listWentBack is called when Redis has lost changes of the member list that were
 // delivered, as a failover may: who is here is looked for there, and the list told.
 func (r *room) listWentBack() {
-	r.forgetList()
-	r.watchMembers()
-}
-
-// forgetList takes the member list that was told for that of another time.
-func (r *room) forgetList() {
 	r.version, r.whole, r.listed = 0, 0, 0
 	r.owed = true
+	r.watchMembers()
 }
 
 // watchMembers has all members that are present from here looked for, and the room
@@ -177,9 +172,8 @@ func (r *room) unseeable() {
 	}
 }
 
-// membersChanged takes the word that the member list has changed and that nobody is
-// told of it in particular, which is of many members at once as a rule. So it is
-// looked at when that is over.
+// membersChanged takes the word that somebody came back of whom nobody is told in
+// particular. It comes for many at once, as a rule, so the list is read a little later.
 func (r *room) membersChanged(version uint64) {
 	if version > r.whole {
 		r.alert = max(r.alert, 2)
