@@ -26,8 +26,7 @@ lint:
 	$(TOOL) staticcheck ./...
 	$(GO) mod tidy -diff
 
-# Real Redis, Sentinel, Cluster, browsers and foreign clients are part of it; the
-# packages that need whole clusters of servers run last.
+# Real Redis, Sentinel, Cluster, Jaeger, browsers and foreign clients are part of it.
 unit:
 	ulimit -n "$$(ulimit -Hn)"; $(TOOL) gotestsum --format pkgname -- -race -timeout 15m ./...
 
