@@ -4,7 +4,7 @@ SHELL := /bin/bash
 GO    ?= go
 TOOL  := $(GO) tool -modfile=tools.mod
 
-.PHONY: test setup lint unit cluster build generate
+.PHONY: test setup lint unit build generate
 
 test: setup lint unit
 

@@ -225,7 +225,12 @@ func Dial(ctx context.Context, url string, opt Options) (*Conn, error) {
 	case c.welcome = <-first:
 		return c, nil
 	case <-c.done:
-		return nil, c.Err()
+		select { // it may have been the last thing but one that was said
+		case c.welcome = <-first:
+			return c, nil
+		default:
+			return nil, c.Err()
+		}
 	case <-ctx.Done():
 		_ = c.ws.Close()
 		<-c.done
@@ -320,6 +325,9 @@ func (c *Conn) Do(ctx context.Context, r *Request) (*Event, error) {
 	c.mu.Unlock()
 	if err := c.Send(r); err != nil {
 		c.forget(r.ID)
+		if ended := c.Err(); ended != nil { // which says more
+			return nil, ended
+		}
 		return nil, err
 	}
 	select {

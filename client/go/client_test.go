@@ -2,6 +2,7 @@ package client_test
 
 import (
 	"crypto/tls"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -58,5 +59,39 @@ func TestAbortSaysNothingOverTLSEither(t *testing.T) {
 	c.Abort()
 	if n := <-came; n != 0 {
 		t.Errorf("%d bytes came, which are a goodbye", n)
+	}
+}
+
+// Who is sent away at once is told why all the same: the connection was welcomed, and
+// has ended.
+func TestWhoIsSentAwayAtOnceIsToldWhy(t *testing.T) {
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ws, err := (&websocket.Upgrader{}).Upgrade(w, r, nil)
+		if err != nil {
+			return
+		}
+		defer ws.Close()
+		_ = ws.WriteMessage(websocket.TextMessage, []byte(`{"type":"welcome"}`))
+		_ = ws.WriteMessage(websocket.TextMessage, []byte(`{"type":"error","code":"banned"}`))
+		_ = ws.WriteMessage(websocket.CloseMessage, websocket.FormatCloseMessage(4403, "banned"))
+		_, _, _ = ws.ReadMessage()
+	}))
+	t.Cleanup(srv.Close)
+	for range 100 {
+		var heard []string
+		c, err := client.Dial(t.Context(), "ws"+strings.TrimPrefix(srv.URL, "http"), client.Options{Handler: func(e *client.Event) { heard = append(heard, e.Type+e.Code) }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		<-c.Done()
+		if got := strings.Join(heard, " "); got != "welcome errorbanned" || c.Welcome().Type != "welcome" {
+			t.Fatalf("heard %s", got)
+		}
+		var closed *client.CloseError
+		for _, err := range []error{c.Err(), c.Exit(t.Context(), "r")} {
+			if !errors.As(err, &closed) || closed.Code != 4403 {
+				t.Fatalf("ended with %v", err)
+			}
+		}
 	}
 }
