@@ -95,9 +95,6 @@ func (a *audit) partition(part int) bool {
 	if len(lost) > 0 {
 		b.log.Warn("members were gone from redis; they are put back", "count", len(lost), "room", lost[0].room)
 	}
-	if len(left) > 0 {
-		b.log.Warn("members who had left were in redis still; they leave", "count", len(left), "room", left[0].room)
-	}
 	back := b.putBack(lost, func(rec *record) bool { return rec.inc == now })
 	return b.expel(left, now) && back
 }
@@ -162,27 +159,36 @@ func (b *Bus) present(list []who) ([]bool, error) {
 	return is, nil
 }
 
-// expel has those leave who are not here any more. It reports that all could be told.
+// expel has those leave who are not here any more, unless they left with a grace that
+// is running. It reports that all could be told.
 func (b *Bus) expel(list []who, inc string) bool {
+	gone, failed := 0, 0
 	for _, w := range list {
-		if err := b.expelOne(w, inc); err != nil {
+		switch had, err := b.expelOne(w, inc); {
+		case err != nil:
 			b.stats.Errors.Add(1)
-			return false
+			failed++
+		case had:
+			gone++
 		}
 	}
-	return true
+	b.stats.Leftover.Add(int64(gone))
+	if gone > 0 {
+		b.log.Warn("members who had left were in redis still; they leave", "count", gone, "room", list[0].room)
+	}
+	return failed == 0
 }
 
-func (b *Bus) expelOne(w who, inc string) error {
+func (b *Bus) expelOne(w who, inc string) (had bool, err error) {
 	rec, err := b.roster.take(b.ctx, w.room, w.member)
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer b.roster.release(rec)
 	if rec.present.here() || rec.owed != nil { // it came back, or is about to leave
-		return nil
+		return false, nil
 	}
-	b.stats.Leftover.Add(1)
-	b.roster.set(rec, presence{}, inc, &bus.Leaving{Room: w.room, Member: w.member})
+	// The shortest of graces: one that is running is not cut short by another.
+	b.roster.set(rec, presence{}, inc, &bus.Leaving{Room: w.room, Member: w.member, Grace: time.Millisecond})
 	return b.pay(b.ctx, rec) // or later: it is owed
 }

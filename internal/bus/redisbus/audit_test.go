@@ -49,6 +49,13 @@ func TestAnAuditTriesAgain(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	// Who left with a grace is nobody's here, and stays all the same.
+	if _, err := b.Enter(t.Context(), plain("graceful")); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Leave(t.Context(), &bus.Leaving{Room: "room", Member: "graceful", Grace: time.Hour}); err != nil {
+		t.Fatal(err)
+	}
 	part := partitionOf("room")
 	set := b.keys.partition[part] + "n"
 	server.Do("EVAL", `
@@ -70,7 +77,7 @@ redis.call('SET', KEYS[1], 'no set')`, "1", set)
 		return nil
 	})
 	server.Do("EVAL", "redis.call('DEL', KEYS[1]) redis.call('RENAME', 'aside', KEYS[1])", "1", set)
-	awaitMembers(t, b, 300)
+	awaitMembers(t, b, 301)
 	if n := b.stats.Missing.Load(); n != 1 {
 		t.Errorf("%d members were missing", n)
 	}
@@ -83,6 +90,7 @@ redis.call('SET', KEYS[1], 'no set')`, "1", set)
 	if n := b.stats.Leftover.Load(); n != 1 {
 		t.Errorf("%d members were left over", n)
 	}
+	awaitMembers(t, b, 301)
 }
 
 // TestWhoWasPutBackWithoutAnAnswerCanLeave: Redis has a member by the present

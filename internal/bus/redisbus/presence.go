@@ -230,26 +230,30 @@ func (b *Bus) leave(ctx context.Context, l *bus.Leaving) error {
 		b.roster.set(rec, rec.present, b.lease.incarnation(), nil)
 	}
 	b.roster.set(rec, rec.present, rec.inc, &noted)
-	return b.pay(ctx, rec)
+	_, err = b.pay(ctx, rec)
+	return err
 }
 
-// pay carries out the leave that a record owes. The caller has the turn.
-func (b *Bus) pay(ctx context.Context, rec *record) error {
+// pay carries out the leave that a record owes, and reports whether Redis had
+// anybody to leave. The caller has the turn.
+func (b *Bus) pay(ctx context.Context, rec *record) (had bool, err error) {
 	if err := b.ready(rec.roll.room); err != nil {
-		return err
+		return false, err
 	}
 	l := rec.owed
 	// Whoever was put back without an answer may be the present incarnation's already.
 	now := b.lease.incarnation()
-	err := b.again(ctx, rec.roll.room, func() error {
-		return b.lane(rec.roll.room).calls.run(ctx, b.scripts.leave, b.keys.meta(rec.roll.room),
-			rec.member, rec.inc, now, max(0, l.Grace.Milliseconds()), l.Reason).Err()
+	var n int
+	err = b.again(ctx, rec.roll.room, func() (err error) {
+		n, err = b.lane(rec.roll.room).calls.run(ctx, b.scripts.leave, b.keys.meta(rec.roll.room),
+			rec.member, rec.inc, now, max(0, l.Grace.Milliseconds()), l.Reason).Int()
+		return err
 	})
 	if err != nil {
-		return unavailable(err)
+		return false, unavailable(err)
 	}
 	b.roster.set(rec, presence{}, "", nil)
-	return nil
+	return n > 0, nil
 }
 
 // sweep ends graces, on behalf of all instances, and pays the leaves that this
@@ -278,7 +282,7 @@ func (b *Bus) payAll() {
 			return
 		}
 		if rec.owed != nil {
-			_ = b.pay(b.ctx, rec) // still owed, then
+			_, _ = b.pay(b.ctx, rec) // still owed, then
 		}
 		b.roster.release(rec)
 	}
