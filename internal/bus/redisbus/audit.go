@@ -20,21 +20,26 @@ type audit struct {
 
 	mu    sync.Mutex
 	asked [partitions]bool
+	due   [partitions]time.Time // of what is asked; of others, not before
 }
 
 // auditMax is how many members one round trip asks for.
-const auditMax = 1000
+const auditMax = 500
 
 func (a *audit) init(b *Bus) {
 	a.bus = b
 	a.wake = make(chan struct{}, 1)
 }
 
-// ask has partitions looked at, within a probe's time or as soon as that is possible.
-func (a *audit) ask(parts ...int) {
+// ask has a partition looked at, after a probe's time, because as a rule more is asked
+// then, or a lease's after the last time: each of its rooms may ask on its own.
+func (a *audit) ask(part int) {
 	a.mu.Lock()
-	for _, p := range parts {
-		a.asked[p] = true
+	if !a.asked[part] {
+		a.asked[part] = true
+		if soon := time.Now().Add(a.bus.time.Probe); a.due[part].Before(soon) {
+			a.due[part] = soon
+		}
 	}
 	a.mu.Unlock()
 	select {
@@ -54,40 +59,62 @@ func (a *audit) askLane(l *lane) {
 
 func (a *audit) run() {
 	ctx := a.bus.ctx
-	pause := time.NewTimer(0)
-	defer pause.Stop()
+	next := time.NewTimer(time.Hour)
+	defer next.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-a.wake:
+		case <-next.C:
 		}
-		pause.Reset(a.bus.time.Probe) // more is asked for, as a rule
-		select {
-		case <-ctx.Done():
-			return
-		case <-pause.C:
+		parts, wait := a.take(time.Now())
+		a.partitions(parts)
+		next.Reset(wait)
+	}
+}
+
+// take takes the partitions whose time has come, and tells when to look again.
+func (a *audit) take(now time.Time) (parts []int, wait time.Duration) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	wait = time.Hour
+	for p, asked := range a.asked {
+		if left := a.due[p].Sub(now); asked && left > 0 {
+			wait = min(wait, left)
+		} else if asked {
+			a.asked[p] = false
+			parts = append(parts, p)
 		}
-		a.mu.Lock()
-		asked := a.asked
-		a.asked = [partitions]bool{}
-		a.mu.Unlock()
-		for p, is := range asked {
-			if is && !a.partition(p) {
-				a.ask(p)
-			}
+	}
+	return parts, wait
+}
+
+// partitions makes some partitions what they should be. Where that fails, they are
+// asked for again.
+func (a *audit) partitions(parts []int) {
+	if len(parts) == 0 {
+		return
+	}
+	inc := a.bus.lease.incarnation()
+	expected := a.bus.roster.owned(inc)
+	for _, p := range parts {
+		if a.partition(p, inc, expected[p]) {
+			a.mu.Lock()
+			a.due[p] = time.Now().Add(a.bus.time.Lease)
+			a.mu.Unlock()
+		} else {
+			a.ask(p)
 		}
 	}
 }
 
-// partition reports that a partition is as it should be, or was made so.
-func (a *audit) partition(part int) bool {
+func (a *audit) partition(part int, inc string, expected []who) bool {
 	b := a.bus
-	now := b.lease.incarnation()
-	expected := b.roster.pick(func(rec *record) bool {
-		return rec.settled() && rec.inc == now && partitionOf(rec.roll.room) == part
-	})
-	lost, left, err := a.compare(part, now, expected)
+	if b.laneOf(part).ready() != nil {
+		return false
+	}
+	lost, left, err := b.compare(part, inc, expected)
 	if err != nil {
 		b.stats.Errors.Add(1)
 		return false
@@ -95,86 +122,62 @@ func (a *audit) partition(part int) bool {
 	if len(lost) > 0 {
 		b.log.Warn("members were gone from redis; they are put back", "count", len(lost), "room", lost[0].room)
 	}
-	back := b.putBack(lost, func(rec *record) bool { return rec.inc == now })
-	return b.expel(left, now) && back
+	back := b.putBack(lost, func(rec *record) bool { return rec.inc == inc })
+	return b.expel(left, inc) && back
 }
 
 // compare reads what an incarnation owns in a partition. Of what changes meanwhile,
 // either answer may be given: whoever acts on it looks again when it is the
 // member's turn.
-func (a *audit) compare(part int, inc string, expected []who) (lost, left []who, err error) {
-	b := a.bus
-	if err := b.laneOf(part).ready(); err != nil {
-		return nil, nil, err
+func (b *Bus) compare(part int, inc string, expected []who) (lost, left []who, err error) {
+	for at := 0; at < len(expected); at += auditMax {
+		args := []any{inc}
+		for _, w := range expected[at:min(at+auditMax, len(expected))] {
+			args = append(args, placeOf(w.room, w.member))
+		}
+		places, err := b.scripts.audit.Run(b.ctx, b.client, []string{b.keys.partition[part]}, args...).StringSlice()
+		if err != nil {
+			return nil, nil, fmt.Errorf("looking for members in Redis: %w", err)
+		}
+		for _, place := range places {
+			if room, member, ok := parsePlace(place); ok {
+				lost = append(lost, who{room, member})
+			}
+		}
 	}
-	owned := make(map[string]bool)
 	for cursor := uint64(0); ; {
 		places, next, err := b.client.SScan(b.ctx, b.keys.owned(part, inc), cursor, "", auditMax).Result()
 		if err != nil {
 			return nil, nil, fmt.Errorf("reading whose members are in Redis: %w", err)
 		}
-		for _, p := range places {
-			owned[p] = true
+		for _, place := range places {
+			if room, member, ok := parsePlace(place); ok && !b.roster.knows(room, member) {
+				left = append(left, who{room, member})
+			}
 		}
 		if cursor = next; cursor == 0 {
-			break
+			return lost, left, nil
 		}
 	}
-	for at := 0; at < len(expected); at += auditMax {
-		some := expected[at:min(at+auditMax, len(expected))]
-		present, err := b.present(some)
-		if err != nil {
-			return nil, nil, err
-		}
-		for i, w := range some {
-			place := placeOf(w.room, w.member)
-			if !owned[place] || !present[i] { // either may be lost without the other
-				lost = append(lost, w)
-			}
-			delete(owned, place)
-		}
-	}
-	for place := range owned {
-		if room, member, ok := parsePlace(place); ok && !b.roster.knows(room, member) {
-			left = append(left, who{room, member})
-		}
-	}
-	return lost, left, nil
-}
-
-// present asks of members whether they are in their rooms.
-func (b *Bus) present(list []who) ([]bool, error) {
-	pipe := b.client.Pipeline()
-	for _, w := range list {
-		pipe.HExists(b.ctx, b.keys.presence(w.room), w.member)
-	}
-	cmds, err := pipe.Exec(b.ctx)
-	if err != nil {
-		return nil, fmt.Errorf("looking for members in Redis: %w", err)
-	}
-	is := make([]bool, len(list))
-	for i, c := range cmds {
-		is[i] = !missing(c)
-	}
-	return is, nil
 }
 
 // expel has those leave who are not here any more, unless they left with a grace that
 // is running. It reports that all could be told.
 func (b *Bus) expel(list []who, inc string) bool {
-	gone, failed := 0, 0
+	var gone []who
+	failed := 0
 	for _, w := range list {
 		switch had, err := b.expelOne(w, inc); {
 		case err != nil:
 			b.stats.Errors.Add(1)
 			failed++
 		case had:
-			gone++
+			gone = append(gone, w)
 		}
 	}
-	b.stats.Leftover.Add(int64(gone))
-	if gone > 0 {
-		b.log.Warn("members who had left were in redis still; they leave", "count", gone, "room", list[0].room)
+	b.stats.Leftover.Add(int64(len(gone)))
+	if len(gone) > 0 {
+		b.log.Warn("members who had left were in redis still; they leave", "count", len(gone), "room", gone[0].room)
 	}
 	return failed == 0
 }

@@ -1,7 +1,9 @@
 package redisbus
 
 import (
+	"errors"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -56,6 +58,14 @@ func TestAnAuditTriesAgain(t *testing.T) {
 	if err := b.Leave(t.Context(), &bus.Leaving{Room: "room", Member: "graceful", Grace: time.Hour}); err != nil {
 		t.Fatal(err)
 	}
+	// Who came back in time, which a failover lost, is in Redis with a grace that is running.
+	if _, err := b.Enter(t.Context(), plain("returned")); err != nil {
+		t.Fatal(err)
+	}
+	inc := b.lease.incarnation()
+	if err := b.lanes[0].calls.run(t.Context(), b.scripts.leave, b.keys.meta("room"), "returned", inc, inc, time.Hour.Milliseconds(), "").Err(); err != nil {
+		t.Fatal(err)
+	}
 	part := partitionOf("room")
 	set := b.keys.partition[part] + "n"
 	server.Do("EVAL", `
@@ -68,29 +78,57 @@ redis.call('HSET', p, 'ghost', redis.call('HGET', p, 'm8'))
 redis.call('SADD', i, '4:roomghost')
 redis.call('RENAME', KEYS[1], 'aside')
 redis.call('SET', KEYS[1], 'no set')`, "1", set)
-	errors := b.stats.Errors.Load()
+	before := b.stats.Errors.Load()
 	b.audit.ask(part)
 	redistest.Eventually(t, 20*time.Second, "the audit to fail twice", func() error {
-		if n := b.stats.Errors.Load() - errors; n < 2 {
+		if n := b.stats.Errors.Load() - before; n < 2 {
 			return fmt.Errorf("%d errors", n)
 		}
 		return nil
 	})
 	server.Do("EVAL", "redis.call('DEL', KEYS[1]) redis.call('RENAME', 'aside', KEYS[1])", "1", set)
-	awaitMembers(t, b, 301)
-	if n := b.stats.Missing.Load(); n != 1 {
+	awaitMembers(t, b, 302)
+	redistest.Eventually(t, 20*time.Second, "the one who came back not to be leaving", func() error {
+		if graces := server.Do("--raw", "ZRANGE", b.keys.partition[part]+"g", "0", "-1"); graces != inc+":"+placeOf("room", "graceful") {
+			return errors.New(graces)
+		}
+		return nil
+	})
+	if n := b.stats.Missing.Load(); n != 2 {
 		t.Errorf("%d members were missing", n)
 	}
 	redistest.Eventually(t, 20*time.Second, "the ghost to leave", func() error {
 		if server.Do("--raw", "HEXISTS", b.keys.presence("room"), "ghost") != "0" {
-			return fmt.Errorf("it is there")
+			return errors.New("it is there")
 		}
 		return nil
 	})
 	if n := b.stats.Leftover.Load(); n != 1 {
 		t.Errorf("%d members were left over", n)
 	}
-	awaitMembers(t, b, 301)
+	awaitMembers(t, b, 302)
+}
+
+// TestWhenAnAuditIsDue: what many ask for is done once, and not again at once.
+func TestWhenAnAuditIsDue(t *testing.T) {
+	r, _ := testRoom(t, bus.Position{})
+	a := &r.bus.audit
+	began := time.Now()
+	for range 3 {
+		a.ask(5)
+		a.ask(9)
+	}
+	if parts, wait := a.take(began); len(parts) != 0 || wait <= 0 || wait > r.bus.time.Probe+time.Since(began) {
+		t.Errorf("at once: %v, and again in %v", parts, wait)
+	}
+	a.due[9] = began.Add(time.Minute)
+	if parts, wait := a.take(began.Add(10 * time.Second)); !slices.Equal(parts, []int{5}) || wait != 50*time.Second {
+		t.Errorf("later: %v, and again in %v", parts, wait)
+	}
+	a.ask(9)
+	if parts, _ := a.take(began.Add(time.Minute)); !slices.Equal(parts, []int{9}) {
+		t.Errorf("in the end: %v", parts)
+	}
 }
 
 // TestWhoWasPutBackWithoutAnAnswerCanLeave: Redis has a member by the present

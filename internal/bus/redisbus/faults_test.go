@@ -490,6 +490,55 @@ func TestStreamGoneBackUnseen(t *testing.T) {
 	}
 }
 
+// TestARestartThatLosesMuch: a server that begins with an old snapshot has what it
+// had, which nobody is given again, however much came after.
+func TestARestartThatLosesMuch(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	a, b := start(t, redisbus.Options{URL: server.URL()}), start(t, redisbus.Options{URL: server.URL()})
+	b.subscribe("room", true)
+	f := newFates()
+	for i := range 40 {
+		if i == 5 {
+			f.wait(t, 5)
+			server.Do("SAVE")
+		}
+		f.send(a, "room", fmt.Sprint(i), keep)
+	}
+	b.follows("room", storedOf(t, f.wait(t, 40)))
+	server.Kill()
+	server.Up()
+	told := func() (told []string) {
+		for _, e := range b.room("room")[40:] {
+			switch e.Kind {
+			case bus.Notice:
+				told = append(told, fmt.Sprint(e.Notice, e.From, "-", e.To))
+			case bus.Chat:
+				told = append(told, string(e.Body))
+			}
+		}
+		return told
+	}
+	want := []string{fmt.Sprint(bus.NoticeLost, 6, "-", 40), fmt.Sprint(bus.NoticeEpoch, 0, "-", 5)}
+	eventually(t, "the loss to be told", func() error {
+		if got := told(); !slices.Equal(got, want) {
+			return fmt.Errorf("told %q, want %q", got, want)
+		}
+		return nil
+	})
+	eventually(t, "health", a.Health)
+	f.send(a, "room", "after", keep)
+	if after := f.wait(t, 41)[40]; after.Err != nil || after.Seq != 6 {
+		t.Fatalf("published %+v", after)
+	}
+	eventually(t, "what comes after", func() error {
+		if got := told(); !slices.Equal(got, append(slices.Clone(want), "after")) {
+			return fmt.Errorf("told %q", got)
+		}
+		return nil
+	})
+}
+
 // TestQueueIsBounded: with Redis frozen, Publish refuses once the bound is
 // reached, and Close ends in time.
 func TestQueueIsBounded(t *testing.T) {

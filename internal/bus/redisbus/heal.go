@@ -202,6 +202,7 @@ func (h *healer) look(looks []look) error {
 	pipe := b.client.Pipeline()
 	cmds := make([]*redis.SliceCmd, len(looks))
 	owned, present := make([]*redis.BoolCmd, len(looks)), make([]*redis.BoolCmd, len(looks))
+	leaving := make([]*redis.FloatCmd, len(looks))
 	told := make([]uint64, len(looks))
 	for i, l := range looks {
 		cmds[i] = pipe.HMGet(b.ctx, b.keys.meta(l.room.name), "e", "s", "v")
@@ -209,14 +210,16 @@ func (h *healer) look(looks []look) error {
 			told[i] = l.room.toldVersion()
 			if w, ok := b.witness(l.room.name); ok { // either may be lost without the other
 				owned[i], present[i] = pipe.SIsMember(b.ctx, w.owned, w.place), pipe.HExists(b.ctx, b.keys.presence(l.room.name), w.member)
+				leaving[i] = pipe.ZScore(b.ctx, w.graces, w.grace)
 			}
 		}
 	}
-	_, err := pipe.Exec(b.ctx)
+	_, _ = pipe.Exec(b.ctx) // the first of the errors of the commands, and no grace is one
+	var err error
 	for i, l := range looks {
 		s := seen{told: told[i]}
 		if v, cerr := cmds[i].Result(); cerr != nil {
-			s.err = unavailable(cerr)
+			s.err, err = unavailable(cerr), cerr
 		} else {
 			s.Epoch, _ = v[0].(string)
 			s.Seq = number(v[1])
@@ -225,7 +228,7 @@ func (h *healer) look(looks []look) error {
 				s.Position = bus.Position{}
 			}
 		}
-		if missing(owned[i]) || missing(present[i]) {
+		if missing(owned[i]) || missing(present[i]) || leaving[i] != nil && leaving[i].Err() == nil {
 			b.audit.ask(partitionOf(l.room.name))
 		}
 		l.answered(s)
@@ -317,6 +320,7 @@ type state struct {
 	events  []*bus.Event
 	covered uint64      // up to which it is complete
 	before  []delivered // what it holds of the last ones before events
+	cut     bool        // it is behind, and what there is, is what there was
 }
 
 // read asks for what came after a position. A room that does not exist, or has
@@ -324,7 +328,7 @@ type state struct {
 func (h *healer) read(r *room, at bus.Position) (*state, error) {
 	b := h.lane.bus
 	v, err := b.scripts.heal.Run(b.ctx, b.client, []string{b.keys.meta(r.name)}, at.Epoch, at.Seq, healMax, recentMax).Slice()
-	if err != nil || len(v) < 8 {
+	if err != nil || len(v) < 9 {
 		return nil, err
 	}
 	s := &state{}
@@ -341,6 +345,7 @@ func (h *healer) read(r *room, at bus.Position) (*state, error) {
 	if len(pairs) == 2*healMax {
 		s.covered = number(pairs[len(pairs)-2])
 	}
+	s.cut = number(v[8]) == 1
 	names, _ := v[7].([]any)
 	for i := 0; i+1 < len(names); i += 2 {
 		if id, _ := names[i+1].(string); len(id) == 8 {
@@ -376,6 +381,7 @@ func (b *Bus) decodeStored(room, epoch string, pairs []any) (events []*bus.Event
 func (h *healer) tellMembers(r *room) error {
 	b := h.lane.bus
 	if !b.roster.listed(r.name) {
+		r.listEnds()
 		return nil
 	}
 	told, here := r.toldVersion(), b.roster.here(r.name)

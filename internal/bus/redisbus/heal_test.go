@@ -239,3 +239,24 @@ func TestAHoleInTheMemberList(t *testing.T) {
 		t.Errorf("told %q, whole up to %d", d, r.whole)
 	}
 }
+
+// TestWhereNoListIsShown: a room whose members are shown no list owes none, and is
+// not looked at again and again for it.
+func TestWhereNoListIsShown(t *testing.T) {
+	r, _ := testRoom(t, bus.Position{Epoch: "a", Seq: 1})
+	r.take(joinAfter("a", 1, 5))
+	r.listWentBack()
+	if err := r.lane.healer.tellMembers(r); err != nil || r.owed || r.version != 0 {
+		t.Errorf("owed %v, version %d, %v", r.owed, r.version, err)
+	}
+}
+
+// TestTheFirstChangeIsNoBeginning: where somebody came back without a word before it.
+func TestTheFirstChangeIsNoBeginning(t *testing.T) {
+	r, d := testRoom(t, bus.Position{Epoch: "a", Seq: 1})
+	r.take(frame{version: 11})
+	r.take(joinAfter("a", 1, 12))
+	if r.whole >= 11 || d.String() != "join:12" {
+		t.Errorf("whole up to %d, told %q", r.whole, d)
+	}
+}

@@ -141,7 +141,7 @@ func (r *room) parted(now *state, at bus.Position) (seq uint64) {
 	if now.Epoch == at.Epoch {
 		if now.Seq < at.Seq {
 			lower(now.Seq + 1)
-			unsure = at.Seq-now.Seq >= recentMax
+			unsure = at.Seq-now.Seq >= recentMax && !now.cut
 		}
 		if r.conflict != 0 {
 			lower(r.conflict)

@@ -104,12 +104,16 @@ func (b *Bus) enter(ctx context.Context, e *bus.Entry) (*bus.Entered, error) {
 	return entered, nil
 }
 
-// stray notes what is so, for an incarnation that may be a former one by now.
+// stray notes what may be so, for an incarnation that may be a former one by now.
 func (b *Bus) stray(rec *record, present presence, inc string, owed *bus.Leaving) {
 	b.roster.set(rec, present, inc, owed)
-	if present.here() && inc != b.lease.incarnation() {
+	if !present.here() {
+		return
+	}
+	if inc != b.lease.incarnation() {
 		b.lease.strays.Store(true)
 	}
+	b.audit.ask(rec.roll.part)
 }
 
 // createToken tells a repeated create from another: by its key, or where it has

@@ -147,6 +147,14 @@ func (r *room) listWentBack() {
 	r.watchMembers()
 }
 
+// listEnds is called where nobody is shown a list: the next one begins anew.
+func (r *room) listEnds() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.version, r.whole, r.listed, r.unseen = 0, 0, 0, 0
+	r.owed = false
+}
+
 // watchMembers has all members that are present from here looked for, and the room
 // compared in short order for a while: other instances find out, and put their own
 // members back, each for itself.
@@ -176,6 +184,7 @@ func (r *room) unseeable() {
 // particular. It comes for many at once, as a rule, so the list is read a little later.
 func (r *room) membersChanged(version uint64) {
 	if version > r.whole {
+		r.owed = r.owed || r.version == 0 // or the next change would be taken for the first
 		r.alert = max(r.alert, 2)
 		r.bus.rooms.soon(r)
 	}

@@ -18,6 +18,7 @@ type roster struct {
 // roll is the members of one room.
 type roll struct {
 	room    string
+	part    int // partition
 	members map[string]*record
 	terms   *terms // of the last who entered
 }
@@ -86,7 +87,7 @@ func (ro *roster) take(ctx context.Context, room, member string) (*record, error
 	ro.mu.Lock()
 	l := ro.rooms[room]
 	if l == nil {
-		l = &roll{room: room, members: make(map[string]*record)}
+		l = &roll{room: room, part: partitionOf(room), members: make(map[string]*record)}
 		ro.rooms[room] = l
 	}
 	rec := l.members[member]
@@ -195,6 +196,21 @@ func (ro *roster) here(room string) (n int) {
 	return n
 }
 
+// owned lists an incarnation's members about whom nothing is on its way, by their
+// partitions.
+func (ro *roster) owned(inc string) (list [partitions][]who) {
+	ro.mu.Lock()
+	defer ro.mu.Unlock()
+	for _, l := range ro.rooms {
+		for _, rec := range l.members {
+			if rec.settled() && rec.inc == inc {
+				list[l.part] = append(list[l.part], who{l.room, rec.member})
+			}
+		}
+	}
+	return list
+}
+
 // knows reports whether there is a record of the member.
 func (ro *roster) knows(room, member string) bool {
 	ro.mu.Lock()
@@ -222,8 +238,9 @@ func (ro *roster) pick(f func(*record) bool) (list []who) {
 // witness is one member that is present in a room from here, to be looked for in
 // Redis: where it is missing, others are, and the audit finds out who.
 type witness struct {
-	owned, place string // the set of what its incarnation owns, and its name in there
-	member       string
+	owned, place  string // the set of what its incarnation owns, and its name in there
+	graces, grace string // likewise, of those whose grace is running
+	member        string
 }
 
 func (b *Bus) witness(room string) (w witness, ok bool) {
@@ -232,7 +249,8 @@ func (b *Bus) witness(room string) (w witness, ok bool) {
 	defer ro.mu.Unlock()
 	for _, rec := range ro.members(room) {
 		if rec.settled() {
-			return witness{b.keys.owned(partitionOf(room), rec.inc), placeOf(room, rec.member), rec.member}, true
+			part, place := rec.roll.part, placeOf(room, rec.member)
+			return witness{b.keys.owned(part, rec.inc), place, b.keys.partition[part] + "g", rec.inc + ":" + place, rec.member}, true
 		}
 	}
 	return w, false

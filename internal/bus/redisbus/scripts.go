@@ -16,6 +16,7 @@ var sources embed.FS
 type scripts struct {
 	publish, redact            *script // through a publisher
 	enter, leave, sweep, reap  *redis.Script
+	audit                      *redis.Script
 	members, heal, fork, pages *redis.Script
 	sanction, lift, state      *redis.Script // of the sanctions
 }
@@ -53,6 +54,7 @@ func newScripts(k *keys, sharded bool) *scripts {
 		leave:   make("presence", "leave"),
 		sweep:   make("presence", "sweep"),
 		reap:    make("presence", "reap"),
+		audit:   make("presence", "audit"),
 		members: make("members"),
 		heal:    make("epoch", "read", "heal"),
 		fork:    make("epoch", "fork"),

@@ -21,6 +21,7 @@ local function leave(inc)
       return 1
     end
   end
+  disclaim(inc, ROOM, MEMBER) -- where only its place was left
   return 0
 end
 
