@@ -203,21 +203,30 @@ func TestASanctionIsRepeatedUnderItsID(t *testing.T) {
 	watcher := start(t, redisbus.Options{URL: server.URL()})
 	// So that the script is known and a connection there.
 	sanction(t, n, &bus.Sanction{Kind: bus.Kick, Member: "m"})
-	way.DropReplies()
 	s := ban("m")
 	s.ID = "the-one"
 	type answer struct {
 		*bus.Sanction
 		error
 	}
-	answers := make(chan answer)
-	go func() {
-		got, err := n.Sanction(t.Context(), s)
-		answers <- answer{got, err}
-	}()
-	holds(t, watcher, "m") // it happened, and no answer came
-	way.Heal()
-	got := <-answers
+	var got answer
+	for happened := false; !happened; { // not where other calls had the connections just then
+		answers := make(chan answer, 1)
+		way.DropReplies()
+		go func() {
+			got, err := n.Sanction(t.Context(), s)
+			answers <- answer{got, err}
+		}()
+		eventually(t, "it to happen, or the bus to give it up", func() error {
+			if happened = len(watcher.InForce("m", "", "")) == 1; happened || len(answers) > 0 {
+				return nil
+			}
+			return errors.New("neither")
+		})
+		way.Heal()
+		got = <-answers
+		eventually(t, "health", n.Health)
+	}
 	for errors.Is(got.error, bus.ErrUnavailable) || errors.Is(got.error, bus.ErrUnknownOutcome) {
 		var err error
 		got.Sanction, err = n.Sanction(t.Context(), s)
