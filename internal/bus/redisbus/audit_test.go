@@ -1,6 +1,7 @@
 package redisbus
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -33,7 +34,7 @@ func begin(t *testing.T, url string, o Timings) *Bus {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = b.Close(t.Context()) })
+	t.Cleanup(func() { _ = b.Close(context.Background()) })
 	if err := b.Start(t.Context(), aloof{}); err != nil {
 		t.Fatal(err)
 	}

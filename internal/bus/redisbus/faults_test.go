@@ -356,6 +356,17 @@ func TestPartOfRedisForgets(t *testing.T) {
 	}
 }
 
+// goBack makes the stream of the room, the only one, what it was at an earlier seq.
+func goBack(server *redistest.Server, from, to int) {
+	meta := server.Do("--raw", "KEYS", "*:m:room")
+	stream := strings.Replace(meta, ":m:", ":s:", 1)
+	server.Do("HSET", meta, "s", fmt.Sprint(to))
+	for seq := to + 1; seq <= from; seq++ {
+		server.Do("XDEL", stream, fmt.Sprint(seq, "-0"))
+	}
+	server.Do("XSETID", stream, fmt.Sprint(to, "-0"))
+}
+
 // TestStreamGoneBack: a snapshot put in place of what is there, with the same
 // server, has the epoch of what was lost. It is found and told.
 func TestStreamGoneBack(t *testing.T) {
@@ -364,24 +375,10 @@ func TestStreamGoneBack(t *testing.T) {
 	a, b := start(t, redisbus.Options{URL: server.URL()}), start(t, redisbus.Options{URL: server.URL()})
 	b.subscribe("room", true)
 	f := newFates()
-	send := func(count int) []fate {
-		f.mu.Lock()
-		before := len(f.list)
-		f.mu.Unlock()
-		for i := range count {
-			f.send(a, "room", fmt.Sprint(before+i), keep)
-		}
-		return f.wait(t, before+count)[before:]
-	}
+	send := func(count int) []fate { return f.sendMore(t, a, count) }
 	first := send(10)
 	b.follows("room", first)
-	meta := server.Do("--raw", "KEYS", "*:m:room")
-	stream := strings.Replace(meta, ":m:", ":s:", 1)
-	server.Do("HSET", meta, "s", "5")
-	for seq := 6; seq <= 10; seq++ {
-		server.Do("XDEL", stream, fmt.Sprint(seq, "-0"))
-	}
-	server.Do("XSETID", stream, "5-0")
+	goBack(server, 10, 5)
 	after := send(1)[0]
 	eventually(t, "the loss to be told", func() error {
 		var epoch, lost bool
@@ -446,24 +443,12 @@ func TestStreamGoneBackUnseen(t *testing.T) {
 				if count == 0 {
 					return nil
 				}
-				f.mu.Lock()
-				before := len(f.list)
-				f.mu.Unlock()
-				for i := range count {
-					f.send(a, "room", fmt.Sprint(before+i), keep)
-				}
-				return storedOf(t, f.wait(t, before+count)[before:])
+				return storedOf(t, f.sendMore(t, a, count))
 			}
 			first := send(c.before)
 			b.follows("room", first)
 			way.Blackhole()
-			meta := server.Do("--raw", "KEYS", "*:m:room")
-			stream := strings.Replace(meta, ":m:", ":s:", 1)
-			server.Do("HSET", meta, "s", fmt.Sprint(back))
-			for seq := back + 1; seq <= c.before; seq++ {
-				server.Do("XDEL", stream, fmt.Sprint(seq, "-0"))
-			}
-			server.Do("XSETID", stream, fmt.Sprint(back, "-0"))
+			goBack(server, c.before, back)
 			want := []string{fmt.Sprint(bus.NoticeLost, c.from, "-", c.before), fmt.Sprint(bus.NoticeEpoch, 0, "-", c.from-1)}
 			for _, f := range slices.Concat(first[c.from-1:back], send(c.on)) {
 				want = append(want, f.body)

@@ -237,10 +237,7 @@ func (h *healer) look(looks []look) error {
 }
 
 // missing reports that Redis has answered with no.
-func missing(c redis.Cmder) bool {
-	is, _ := c.(*redis.BoolCmd)
-	return is != nil && is.Err() == nil && !is.Val()
-}
+func missing(c *redis.BoolCmd) bool { return c != nil && c.Err() == nil && !c.Val() }
 
 func number(v any) uint64 {
 	switch v := v.(type) {

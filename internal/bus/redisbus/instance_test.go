@@ -130,6 +130,19 @@ func (f *fates) send(n *instance, room, body string, keep bus.Retention) {
 	}
 }
 
+// sendMore sends so many to the room "room", each with its number, and waits for what
+// becomes of them.
+func (f *fates) sendMore(t testing.TB, n *instance, count int) []fate {
+	t.Helper()
+	f.mu.Lock()
+	before := len(f.list)
+	f.mu.Unlock()
+	for i := range count {
+		f.send(n, "room", fmt.Sprint(before+i), keep)
+	}
+	return f.wait(t, before+count)[before:]
+}
+
 func (f *fates) wait(t testing.TB, n int) []fate {
 	t.Helper()
 	deadline := time.NewTimer(30 * time.Second)
@@ -264,6 +277,18 @@ func enter(t testing.TB, n *instance, room, member string) *bus.Entered {
 	at, err := n.Enter(t.Context(), entry(room, member))
 	if err != nil {
 		t.Fatalf("entering: %v", err)
+	}
+	return at
+}
+
+// enterKeeping is enter where the room keeps other than keep, or nothing.
+func enterKeeping(t testing.TB, n *instance, room, member string, keep bus.Retention) *bus.Entered {
+	t.Helper()
+	e := entry(room, member)
+	e.Retention = keep
+	at, err := n.Enter(t.Context(), e)
+	if err != nil {
+		t.Fatal(err)
 	}
 	return at
 }

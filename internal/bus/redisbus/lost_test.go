@@ -107,13 +107,7 @@ func TestWhoComesBackWithoutAWordIsShown(t *testing.T) {
 			a, b := startWith(t, through(way.URL(), seldom())), startWith(t, through(server.URL(), seldom()))
 			in := func(n *instance, member string) *bus.Entered {
 				t.Helper()
-				e := entry("room", member)
-				e.Retention = keep
-				at, err := n.Enter(t.Context(), e)
-				if err != nil {
-					t.Fatal(err)
-				}
-				return at
+				return enterKeeping(t, n, "room", member, keep)
 			}
 			for _, n := range []*instance{a, b} {
 				n.subscribe("room", keep.Kept())
@@ -168,11 +162,7 @@ func TestAServerWithoutItsLastWrites(t *testing.T) {
 	a, b := startWith(t, through(way.URL(), o)), startWith(t, o)
 	in := func(n *instance, member string) {
 		t.Helper()
-		e := entry("room", member)
-		e.Retention = bus.Retention{}
-		if _, err := n.Enter(t.Context(), e); err != nil {
-			t.Fatal(err)
-		}
+		enterKeeping(t, n, "room", member, bus.Retention{})
 	}
 	for _, n := range []*instance{a, b} {
 		n.subscribe("room", false)
@@ -230,11 +220,7 @@ func TestAFewMembersAreLost(t *testing.T) {
 			var want []string
 			in := func(n *instance, member string) {
 				t.Helper()
-				e := entry("room", member)
-				e.Retention = bus.Retention{}
-				if _, err := n.Enter(t.Context(), e); err != nil {
-					t.Fatal(err)
-				}
+				enterKeeping(t, n, "room", member, bus.Retention{})
 				want = append(want, member)
 			}
 			for i := range 20 {

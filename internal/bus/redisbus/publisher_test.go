@@ -2,7 +2,6 @@ package redisbus
 
 import (
 	"bufio"
-	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -85,15 +84,7 @@ func tighten(t *testing.T, b *Bus, room int, fault error) *tight {
 
 func begun(t *testing.T, server *redistest.Server) *Bus {
 	t.Helper()
-	b, err := New(Options{URL: server.URL()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = b.Close(context.Background()) })
-	if err := b.Start(t.Context(), aloof{}); err != nil {
-		t.Fatal(err)
-	}
-	return b
+	return begin(t, server.URL(), Timings{})
 }
 
 func TestMessagesThatAreSentAtOnce(t *testing.T) {

@@ -101,7 +101,7 @@ func (r *room) step(f frame) bool {
 // it, the epoch has gone back without a sign.
 func (r *room) repeated(f frame) bool {
 	if r.recent != nil {
-		if was := r.recent[f.at.Seq%uint64(len(r.recent))]; was.seq == f.at.Seq && was.id != shortID(f.event.ID) {
+		if was := r.recent[f.at.Seq%recentMax]; was.seq == f.at.Seq && was.id != shortID(f.event.ID) {
 			r.conflict = f.at.Seq
 			return false
 		}
@@ -121,7 +121,7 @@ func (r *room) deliver(e *bus.Event) {
 			if r.recent == nil {
 				r.recent = new([recentMax]delivered)
 			}
-			r.recent[e.Seq%uint64(len(r.recent))] = delivered{e.Seq, shortID(e.ID)}
+			r.recent[e.Seq%recentMax] = delivered{e.Seq, shortID(e.ID)}
 		}
 	case e.Kind == bus.Joined || e.Kind == bus.Left:
 		if e.Version <= r.listed {

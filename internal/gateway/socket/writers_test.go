@@ -12,7 +12,8 @@ import (
 // time, on another goroutine.
 type met struct {
 	still
-	slow  bool // the first lot is not, but takes its time
+	slow  bool // the first lot is not, but takes until this is closed:
+	taken chan struct{}
 	other chan struct{}
 	over  chan struct{}
 	n     *atomic.Int64
@@ -21,7 +22,7 @@ type met struct {
 func (m *met) write([]byte) {
 	if n := m.n.Add(1); m.slow && n <= lot {
 		if n == 1 {
-			time.Sleep(2 * longRound) // virtual
+			<-m.taken
 		}
 		return
 	}
@@ -40,7 +41,7 @@ func roundOf(t *testing.T, size int, slow bool) (written int64) {
 		g := newGroup()
 		w := &g.writers
 		w.begin()
-		line := &met{slow: slow, other: make(chan struct{}), over: make(chan struct{}), n: new(atomic.Int64)}
+		line := &met{slow: slow, taken: make(chan struct{}), other: make(chan struct{}), over: make(chan struct{}), n: new(atomic.Int64)}
 		opt := Options{}.withDefaults()
 		w.writing = true // so that the list is one when the round begins
 		for range size {
@@ -49,7 +50,9 @@ func roundOf(t *testing.T, size int, slow bool) (written int64) {
 			w.add(c)
 		}
 		w.lead <- struct{}{}
-		time.Sleep(time.Minute) // virtual
+		<-time.After(2 * longRound) // which is when nothing moves for so long, of virtual time
+		close(line.taken)
+		synctest.Wait()
 		written = line.n.Load()
 		close(line.over) // whoever is alone goes on
 		close(g.stop)
